@@ -1,0 +1,215 @@
+"""Encoding and decoding: the only place where payload bytes are read or made."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from msgspec import UNSET
+
+from agent.wire.types import (
+    MAX_PAYLOAD_BYTES,
+    VERSION,
+    Envelope,
+    Invalid,
+    Part,
+    Reading,
+    Seq,
+)
+
+_ZLIB_FIRST_BYTE = 0x78
+
+
+class GoodReading(NamedTuple):
+    """A valid reading beside its own bytes, which are what gets stored."""
+
+    reading: Reading
+    taken_at: float
+    raw: bytes
+
+
+class BadReading(NamedTuple):
+    """An invalid reading; ``seq`` where even a broken one names it."""
+
+    seq: int | None
+    reason: str
+    raw: bytes
+
+
+class Batch(NamedTuple):
+    """One decoded ``readings`` message."""
+
+    envelope: Envelope
+    good: list[GoodReading]
+    bad: list[BadReading]
+
+
+P = TypeVar("P", bound=Part)
+_encoder = msgspec.json.Encoder()
+_envelope = msgspec.json.Decoder(Envelope)
+_reading = msgspec.json.Decoder(Reading)
+_seq_only = msgspec.json.Decoder(msgspec.defstruct("SeqOnly", [("seq", Seq)]))
+
+
+def iso(epoch_s: float) -> str:
+    """A UTC time as it stands on the wire, to the millisecond.
+
+    >>> iso(1_700_000_000.1239)
+    '2023-11-14T22:13:20.123Z'
+    """
+    ms = int(epoch_s * 1000 + 0.000_5)
+    whole = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def epoch(text: str) -> float:
+    """Seconds since 1970 of a wire time.
+
+    Raises:
+        Invalid: it matches the pattern but is no date (month 13, 30 February).
+    """
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError) as err:
+        raise Invalid(f"not a time: {text!r} ({err})") from None
+
+
+def encode(part: Part, *, compress: bool = False) -> bytes:
+    """`part` as a payload, compressed with zlib when that was asked for."""
+    data = _encoder.encode(part)
+    return zlib.compress(data, 6) if compress else data
+
+
+def encode_readings(
+    *,
+    site: str,
+    stream: str,
+    sent_boot: str,
+    sent_uptime_s: float,
+    oldest: int,
+    readings: list[bytes],
+) -> bytes:
+    """A ``readings`` payload from encoded readings; more than one is compressed."""
+    envelope = Envelope(
+        v=VERSION,
+        site=site,
+        stream=stream,
+        sent_boot=sent_boot,
+        sent_uptime_s=round(sent_uptime_s, 3),
+        oldest=oldest,
+        readings=[msgspec.Raw(raw) for raw in readings],
+    )
+    return encode(envelope, compress=len(readings) > 1)
+
+
+def plain(payload: bytes) -> bytes:
+    """The JSON text of a payload, decompressed within its bound.
+
+    Raises:
+        Invalid: empty, too large (also once decompressed), broken zlib, not UTF-8.
+    """
+    if not payload:
+        raise Invalid("empty payload")
+    if payload[0] == _ZLIB_FIRST_BYTE:
+        payload = _inflate(payload)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise Invalid(f"{len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
+    try:
+        payload.decode()
+    except UnicodeDecodeError as err:
+        raise Invalid(f"not UTF-8: {err.reason} at byte {err.start}") from None
+    return payload
+
+
+def _inflate(payload: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(payload, MAX_PAYLOAD_BYTES + 1)
+    except zlib.error as err:
+        raise Invalid(f"broken zlib: {err}") from None
+    if len(text) > MAX_PAYLOAD_BYTES:
+        raise Invalid(f"more than {MAX_PAYLOAD_BYTES} bytes once decompressed")
+    if not inflater.eof:
+        raise Invalid("broken zlib: cut off")
+    if inflater.unused_data:
+        raise Invalid("broken zlib: bytes after its end")
+    return text
+
+
+def _checked(decoder: msgspec.json.Decoder[P], text: bytes) -> P:
+    """Decode and validate; every way of being wrong becomes `Invalid`."""
+    try:
+        if b"\\u" in text:
+            msgspec.json.decode(text)  # validates escapes in the fields we skip, too
+        return decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+        raise Invalid(str(err)) from None
+
+
+def decode(kind: type[P], payload: bytes, *, site: str | None = None) -> P:
+    """A presence, ack, settings, command or reply from its payload.
+
+    Args:
+        kind: the type that the topic carries.
+        payload: as it came from the broker.
+        site: the site that the topic names; another in the payload is refused.
+
+    Raises:
+        Invalid: anything that the contract does not allow.
+    """
+    part = _checked(msgspec.json.Decoder(kind), plain(payload))
+    if site is not None and getattr(part, "site", site) != site:
+        raise Invalid(f"speaks for {part.site!r} on the topic of {site!r}")  # type: ignore[attr-defined]  # every kind with a site has it
+    for name in ("at", "expires_at"):
+        if hasattr(part, name):
+            epoch(getattr(part, name))
+    return part
+
+
+def decode_readings(payload: bytes, *, site: str) -> Batch:
+    """The readings of one message, good and bad apart.
+
+    Args:
+        payload: as it came from the broker.
+        site: the site that the topic names; another in the envelope is refused.
+
+    Raises:
+        Invalid: the envelope breaks the contract, so nothing in it can be used.
+    """
+    envelope = _checked(_envelope, plain(payload))
+    if envelope.site != site:
+        raise Invalid(f"speaks for {envelope.site!r} on the topic of {site!r}")
+    good: list[GoodReading] = []
+    bad: list[BadReading] = []
+    for part in envelope.readings:
+        raw = bytes(part)
+        try:
+            good.append(decode_reading(raw))
+        except Invalid as err:
+            bad.append(BadReading(_seq_of(raw), str(err), raw))
+    return Batch(envelope, good, bad)
+
+
+def decode_reading(raw: bytes) -> GoodReading:
+    """One reading from its JSON text.
+
+    Raises:
+        Invalid: anything that the contract does not allow.
+    """
+    reading = _checked(_reading, raw)
+    if reading.dead is not UNSET:
+        for edge in reading.dead:
+            epoch(edge.start)
+            if edge.end is not None:
+                epoch(edge.end)
+    return GoodReading(reading, epoch(reading.taken_at), raw)
+
+
+def _seq_of(raw: bytes) -> int | None:
+    try:
+        seq: int = _seq_only.decode(raw).seq  # type: ignore[attr-defined]  # made by defstruct
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return seq

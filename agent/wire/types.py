@@ -1,0 +1,263 @@
+"""The payload types of the wire format, and what each field may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+VERSION: Literal[1] = 1
+MAX_PAYLOAD_BYTES = 256 * 1024
+"""Largest payload after decompression; more is quarantined unread."""
+MAX_READINGS = 100
+"""Most readings in one message."""
+MAX_SEQ = 2**63 - 1
+
+_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
+SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{1,62}\Z"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z"
+
+Uuid = Annotated[str, Meta(pattern=_UUID)]
+SiteId = Annotated[str, Meta(pattern=SITE_PATTERN)]
+Time = Annotated[str, Meta(pattern=_TIME)]
+Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+Version = Literal[1]
+Seq = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
+Count = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+WindowSeconds = Annotated[float, Meta(ge=1, le=3600)]
+Verdict = Literal["ok", "fail"]
+Rung = Literal["carrier", "gateway", "isp", "domestic", "world", "dns", "web"]
+EchoRung = Literal["gateway", "isp", "domestic", "world"]
+
+RUNGS: tuple[Rung, ...] = ("carrier", "gateway", "isp", "domestic", "world", "dns", "web")
+"""The ladder, lowest rung first; ``first_failure`` is the lowest that fails."""
+ECHO_RUNGS: tuple[EchoRung, ...] = ("gateway", "isp", "domestic", "world")
+"""The rungs that are judged by ICMP echo."""
+
+
+class Invalid(ValueError):
+    """A payload that breaks the contract; the text says what and where."""
+
+
+class Part(Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """Base of every payload: absent fields stay absent when encoded."""
+
+
+class Ladder(Part, frozen=True):
+    """One verdict a rung; a rung that was not measured is absent."""
+
+    carrier: Verdict | UnsetType = UNSET
+    gateway: Verdict | UnsetType = UNSET
+    isp: Verdict | UnsetType = UNSET
+    domestic: Verdict | UnsetType = UNSET
+    world: Verdict | UnsetType = UNSET
+    dns: Verdict | UnsetType = UNSET
+    web: Verdict | UnsetType = UNSET
+    first_failure: Rung | UnsetType = UNSET
+
+
+class Echoes(Part, frozen=True):
+    """ICMP echoes of one rung in one window.
+
+    Round-trip times follow RFC 2681, loss RFC 7680, PDV RFC 5481 (RTT minus the
+    window's minimum). Times are absent when nothing was received.
+    """
+
+    sent: Count | UnsetType = UNSET
+    received: Count | UnsetType = UNSET
+    loss_ratio: Ratio | UnsetType = UNSET
+    rtt_min_ms: NotNegative | UnsetType = UNSET
+    rtt_p50_ms: NotNegative | UnsetType = UNSET
+    rtt_p95_ms: NotNegative | UnsetType = UNSET
+    rtt_max_ms: NotNegative | UnsetType = UNSET
+    pdv_p95_ms: NotNegative | UnsetType = UNSET
+
+
+class Ping(Part, frozen=True):
+    """Echo statistics by rung."""
+
+    gateway: Echoes | UnsetType = UNSET
+    isp: Echoes | UnsetType = UNSET
+    domestic: Echoes | UnsetType = UNSET
+    world: Echoes | UnsetType = UNSET
+
+
+class Dead(Part, frozen=True):
+    """A silence on a rung: from the first lost echo to the first answer."""
+
+    rung: EchoRung
+    start: Time = msgspec.field(name="from")
+    end: Time | None = msgspec.field(name="to")
+
+
+class Clock(Part, frozen=True):
+    """Whether the kernel calls its clock synchronised, and since how long."""
+
+    synced: bool
+    age_s: NotNegative | UnsetType = UNSET
+
+
+class Dns(Part, frozen=True):
+    """One name resolution."""
+
+    ok: bool
+    time_ms: NotNegative | UnsetType = UNSET
+
+
+class Web(Part, frozen=True):
+    """One fetch of a page that answers 204; ``portal`` when something else did."""
+
+    ok: bool
+    status: Annotated[int, Meta(ge=100, le=999)] | UnsetType = UNSET
+    time_ms: NotNegative | UnsetType = UNSET
+    portal: bool | UnsetType = UNSET
+
+
+class Ntp(Part, frozen=True):
+    """Offset and delay against a time server (RFC 5905)."""
+
+    offset_ms: float
+    delay_ms: NotNegative
+
+
+class Link(Part, frozen=True):
+    """One network interface: state, and rates over the window."""
+
+    up: bool
+    speed_mbps: NotNegative | UnsetType = UNSET
+    rx_mbps: NotNegative | UnsetType = UNSET
+    tx_mbps: NotNegative | UnsetType = UNSET
+    rx_errors: Count | UnsetType = UNSET
+    rx_drops: Count | UnsetType = UNSET
+
+
+class Clients(Part, frozen=True):
+    """People on the hotspot, as counts; ``source`` says how they were counted."""
+
+    source: Text
+    associated: Count | UnsetType = UNSET
+    active: Count | UnsetType = UNSET
+
+
+class AccessPoint(Part, frozen=True):
+    """One access point on the site's LAN."""
+
+    reachable: bool
+    rtt_ms: NotNegative | UnsetType = UNSET
+    clients: Count | UnsetType = UNSET
+
+
+class Throughput(Part, frozen=True):
+    """One throughput test."""
+
+    method: Text
+    down_mbps: NotNegative | UnsetType = UNSET
+    up_mbps: NotNegative | UnsetType = UNSET
+    latency_ms: NotNegative | UnsetType = UNSET
+    bytes: Count | UnsetType = UNSET
+
+
+class Host(Part, frozen=True):
+    """The device itself."""
+
+    cpu_ratio: Ratio | UnsetType = UNSET
+    memory_ratio: Ratio | UnsetType = UNSET
+    disk_ratio: Ratio | UnsetType = UNSET
+    temperature_c: float | UnsetType = UNSET
+    undervoltage: bool | UnsetType = UNSET
+    spool_readings: Count | UnsetType = UNSET
+    spool_dropped: Count | UnsetType = UNSET
+
+
+class Reading(Part, frozen=True):
+    """What one window showed. ``taken_at`` is the window's end."""
+
+    seq: Seq
+    boot: Text
+    taken_at: Time
+    uptime_s: NotNegative
+    clock: Clock
+    window_s: WindowSeconds
+    agent: Text
+    ladder: Ladder
+    settings_revision: Count | UnsetType = UNSET
+    ping: Ping | UnsetType = UNSET
+    dead: list[Dead] | UnsetType = UNSET
+    dns: Dns | UnsetType = UNSET
+    web: Web | UnsetType = UNSET
+    ntp: Ntp | UnsetType = UNSET
+    links: dict[str, Link] | UnsetType = UNSET
+    clients: Clients | UnsetType = UNSET
+    access_points: dict[str, AccessPoint] | UnsetType = UNSET
+    throughput: Throughput | UnsetType = UNSET
+    host: Host | UnsetType = UNSET
+    errors: dict[str, str] | UnsetType = UNSET
+
+
+class Envelope(Part, frozen=True):
+    """One ``readings`` message, its readings not yet decoded."""
+
+    v: Version
+    site: SiteId
+    stream: Uuid
+    sent_boot: Text
+    sent_uptime_s: NotNegative
+    oldest: Seq
+    readings: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_READINGS)]
+
+
+class Presence(Part, frozen=True):
+    """A session lives, or ended. The will carries ``reason`` ``lost``."""
+
+    v: Version
+    site: SiteId
+    state: Literal["online", "offline"]
+    session: Uuid
+    at: Time
+    agent: Text | UnsetType = UNSET
+    boot: Text | UnsetType = UNSET
+    uptime_s: NotNegative | UnsetType = UNSET
+    settings_revision: Count | UnsetType = UNSET
+    reason: Literal["lost", "stopped", "upgrade", "reboot"] | UnsetType = UNSET
+
+
+class Ack(Part, frozen=True):
+    """Every reading of ``stream`` up to ``through`` is stored or known lost."""
+
+    v: Version
+    stream: Uuid
+    through: Count
+
+
+class Settings(Part, frozen=True):
+    """What the agent should do differently from its file."""
+
+    v: Version
+    site: SiteId
+    revision: Count
+    window_s: WindowSeconds | UnsetType = UNSET
+
+
+class Command(Part, frozen=True):
+    """One thing to do now, before ``expires_at``."""
+
+    v: Version
+    site: SiteId
+    id: Uuid
+    do: Text
+    expires_at: Time
+    args: dict[str, msgspec.Raw] = {}
+
+
+class Reply(Part, frozen=True):
+    """What came of a command or of settings (``id`` is then ``settings-7``)."""
+
+    v: Version
+    site: SiteId
+    id: Text
+    ok: bool | UnsetType = UNSET
+    result: dict[str, object] | UnsetType = UNSET
+    echo: bool | UnsetType = UNSET

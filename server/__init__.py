@@ -1,0 +1,1 @@
+"""The centre: stores readings, judges sites, publishes verdicts and alerts."""
