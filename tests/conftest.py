@@ -1,0 +1,77 @@
+"""What all tests share: who may run them, and that nothing is left out unseen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.broker import Broker
+from tests.lab.pki import Authority
+
+REQUIRE_ALL = os.environ.get("PANTAU_REQUIRE_ALL") == "1"
+"""Set by `make test` for root: a test that is left out makes the run fail."""
+
+# Where Debian keeps mosquitto, nft and fping, though not in every user's PATH.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+_left_out: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs root when we are not."""
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="needs root: run `make test` as root to include it")
+    for item in items:
+        if item.get_closest_marker("needs_root"):
+            item.add_marker(skip)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember every test that was left out."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _left_out.append(report.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Remember every file that was left out as a whole."""
+    if report.skipped:
+        _left_out.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Turn a run red that left something out, when all was required."""
+    if REQUIRE_ALL and _left_out and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why such a run is red."""
+    if REQUIRE_ALL and _left_out:
+        terminalreporter.section("left out, and nothing may be left out here", red=True)
+        for name in _left_out:
+            terminalreporter.line(name)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One certificate authority for the whole run."""
+    return Authority(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A running mosquitto without TLS, for tests that are not about access."""
+    with Broker(tmp_path / "broker") as running:
+        yield running
+
+
+@pytest.fixture
+def tls_broker(tmp_path: Path, authority: Authority) -> Iterator[Broker]:
+    """A running mosquitto as it is deployed: mutual TLS and the shipped ACL."""
+    with Broker(tmp_path / "broker", authority=authority) as running:
+        yield running

@@ -1,0 +1,31 @@
+"""Waiting for something to become true: the one place where tests let time pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+_PAUSE_S = 0.05
+
+
+def until(check: Callable[[], T], within_s: float, what: str) -> T:
+    """The first true value of `check`, which is asked again and again.
+
+    Args:
+        check: asked at once and then every 50 ms; never asked once it was true.
+        within_s: how long to go on. Be generous: it costs nothing when all is well.
+        what: what was waited for, to end the sentence "waited 10 s for …".
+
+    Raises:
+        AssertionError: the time ran out; names the last value.
+    """
+    end = time.monotonic() + within_s
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() >= end:
+            raise AssertionError(f"waited {within_s:g} s for {what}; last seen: {value!r}")
+        time.sleep(_PAUSE_S)
