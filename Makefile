@@ -1,0 +1,121 @@
+# Pantau's commands. `make` alone lists them; `make demo` and `make test` are all most people need.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install demo test test-slow test-313 lint bench clean system python
+
+VENV := .venv
+VENV_313 := .venv313
+PIP := -m pip --quiet --no-input --disable-pip-version-check
+IS_ROOT := $(filter 0,$(shell id -u))
+export DEBIAN_FRONTEND := noninteractive
+# Root can run every test, so for root a test that is left out makes the run fail.
+export PANTAU_REQUIRE_ALL := $(if $(IS_ROOT),1,0)
+
+# Each command that the tests need, and the Debian package that brings it.
+TOOLS := mosquitto=mosquitto mosquitto_sub=mosquitto-clients ip=iproute2 nft=nftables \
+         fping=fping ping=iputils-ping openssl=openssl
+
+# The first interpreter that really runs (a pyenv shim may not) and is new enough.
+PYTHON = $(shell for python in python3.11 /usr/bin/python3.11 python3 /usr/bin/python3 \
+           python3.12 python3.13 python3.14; do \
+           $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null 2>/dev/null \
+           && echo $$python && break; done)
+PYTHON_313 := python3.13
+
+define has_venv
+$(1) -c 'import ensurepip, venv' </dev/null 2>/dev/null
+endef
+
+help:
+	@echo 'make demo       install, and show a small city live in this terminal'
+	@echo 'make install    make $(VENV) with the commands pantau and pantau-agent'
+	@echo 'make test       lint, type check and test (as root also the labs; under 10 minutes)'
+	@echo 'make test-slow  the tests that take longer'
+	@echo 'make lint       only lint, format check and type check'
+	@echo 'make bench      list the benchmarks'
+	@echo 'make clean      remove what these commands made'
+
+# What is installed depends on these files alone: the sources are used in place.
+$(VENV)/.installed: setup.cfg pyproject.toml | python
+	@echo 'Installing pantau into $(VENV)'
+	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python $(PIP) install --upgrade pip </dev/null
+	@$(VENV)/bin/python $(PIP) install --editable '.[agent,server]' </dev/null
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo 'Installing what the tests need into $(VENV)'
+	@$(VENV)/bin/python $(PIP) install --editable '.[dev]' </dev/null
+	@touch $@
+
+$(VENV_313)/.installed-dev: setup.cfg pyproject.toml
+	@echo 'Installing what the tests need into $(VENV_313)'
+	@[ -x $(VENV_313)/bin/python ] || $(PYTHON_313) -m venv $(VENV_313)
+	@$(VENV_313)/bin/python $(PIP) install --upgrade pip </dev/null
+	@$(VENV_313)/bin/python $(PIP) install --editable '.[dev]' </dev/null
+	@touch $@
+
+# An interpreter that can make virtual environments. Root gets it from apt.
+python:
+	@if [ -n '$(PYTHON)' ] && $(call has_venv,$(or $(PYTHON),false)); then exit 0; fi; \
+	if [ -z '$(IS_ROOT)' ] || ! command -v apt-get >/dev/null; then \
+	  echo 'Pantau needs Python 3.11 or newer with venv: apt-get install python3-venv' >&2; exit 1; fi; \
+	echo 'Installing python3-venv'; \
+	apt-get -qq update </dev/null; \
+	apt-get -qq install -y --no-install-recommends python3-venv </dev/null >/dev/null
+
+install: $(VENV)/.installed
+
+demo: install
+	@$(VENV)/bin/pantau demo
+
+# The programs that the tests start. Root gets them from apt, others hear what is missing.
+system:
+	@missing=(); \
+	for pair in $(TOOLS); do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%=*}" >/dev/null || missing+=("$${pair##*=}"); \
+	done; \
+	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \
+	if [ -z '$(IS_ROOT)' ] || ! command -v apt-get >/dev/null; then \
+	  echo "Not here, so tests that need them are left out: $${missing[*]}"; exit 0; fi; \
+	echo "Installing $${missing[*]}"; \
+	apt-get -qq update </dev/null; \
+	apt-get -qq install -y --no-install-recommends "$${missing[@]}" </dev/null >/dev/null; \
+	case " $${missing[*]} " in *' mosquitto '*) \
+	  if [ -d /run/systemd/system ]; then systemctl --quiet disable --now mosquitto; \
+	  else service mosquitto stop >/dev/null 2>&1 || true; fi;; \
+	esac
+
+lint: $(VENV)/.installed-dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+test: system lint
+	@$(VENV)/bin/pytest -m 'not slow' </dev/null
+	@$(MAKE) --no-print-directory test-313
+	@$(if $(IS_ROOT),,echo 'Not root: the tests marked SKIPPED above were left out, each with its reason.')
+
+# The tests that need neither root nor a lab, once more under the newer Python.
+test-313:
+	@if ! $(call has_venv,$(PYTHON_313)); then \
+	  echo 'Python 3.13 is not here: the fast tests ran under $(VENV) alone.'; exit 0; fi; \
+	$(MAKE) --no-print-directory $(VENV_313)/.installed-dev; \
+	$(VENV_313)/bin/pytest -q -m 'not slow and not needs_root' \
+	  --ignore tests/lab --ignore tests/deploy </dev/null
+
+test-slow: system $(VENV)/.installed-dev
+	@$(VENV)/bin/pytest -m slow </dev/null || { \
+	  code=$$?; [ $$code -eq 5 ] && echo 'No test is marked slow yet.' || exit $$code; }
+
+bench:
+	@echo 'Benchmarks, each run from the root of the clone:'
+	@find bench -mindepth 1 -maxdepth 2 -type f -perm -u+x -not -path '*/results/*' | sort | sed 's/^/  /'
+
+clean:
+	@rm -rf $(VENV) $(VENV_313) pantau.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
