@@ -1,0 +1,47 @@
+"""Putting right the time of readings whose device had no synchronised clock. Pure.
+
+An *anchor* is the server's time at which a kernel boot stood at uptime 0. Each
+message of a boot gives one (receipt minus ``sent_uptime_s``); delays can only
+make it too late, so the earliest is the best.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from agent.wire import Envelope, GoodReading
+
+Anchors = tuple[tuple[str, float], ...]
+
+_KEPT_BOOTS = 4
+_WORTH_S = 0.25  # an anchor that is better by less is not worth a write
+
+
+class When(NamedTuple):
+    """When a reading was taken, and whether that was put right or stays uncertain."""
+
+    taken_at: float
+    corrected: bool
+    uncertain: bool
+
+
+def anchored(anchors: Anchors, envelope: Envelope, received_at: float) -> Anchors:
+    """The anchors after one more message; the same object when it adds nothing."""
+    epoch = received_at - envelope.sent_uptime_s
+    for boot, known in anchors:
+        if boot == envelope.sent_boot:
+            if epoch >= known - _WORTH_S:
+                return anchors
+            break
+    others = tuple(one for one in anchors if one[0] != envelope.sent_boot)
+    return (*others[-(_KEPT_BOOTS - 1) :], (envelope.sent_boot, epoch))
+
+
+def when(good: GoodReading, anchors: Anchors) -> When:
+    """When a reading was taken, by its own clock if that was synchronised."""
+    if good.reading.clock.synced:
+        return When(good.taken_at, corrected=False, uncertain=False)
+    for boot, epoch in anchors:
+        if boot == good.reading.boot:
+            return When(epoch + good.reading.uptime_s, corrected=True, uncertain=False)
+    return When(good.taken_at, corrected=False, uncertain=True)

@@ -1,0 +1,221 @@
+"""What one transaction is about to change, on top of what ingest remembers.
+
+The draft is thrown away when the transaction fails, so memory never runs ahead
+of the disk. `save` writes it, `merge` makes it the memory once it is durable.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+
+from agent.wire import state_topic
+from server import payloads
+from server.clock import Anchors
+from server.health import (
+    Amended,
+    Changed,
+    Event,
+    Health,
+    Opened,
+    Resolved,
+    due_at,
+)
+from server.model import Cause, Incident, Kind, Rules, Site, unregistered
+from server.store import HealthRow, ReadingRow, Store, StreamRow
+
+
+@dataclass(slots=True)
+class Memory:
+    """What ingest remembers of the store, so that a reading costs no query."""
+
+    registry: dict[str, Site] = field(default_factory=dict)
+    healths: dict[str, Health] = field(default_factory=dict)
+    places: dict[str, tuple[str, str]] = field(default_factory=dict)
+    streams: dict[tuple[str, str], StreamRow] = field(default_factory=dict)
+    firing: dict[tuple[str, Kind], Incident] = field(default_factory=dict)
+    anchors: dict[str, Anchors] = field(default_factory=dict)
+
+    def site(self, site: str) -> Site:
+        """The site of the registry, or a stand-in for one it does not know."""
+        known = self.registry.get(site)
+        return known if known is not None and not known.retired else unregistered(site)
+
+
+class Draft:
+    """The changes of one transaction."""
+
+    def __init__(self, memory: Memory, store: Store, rules: Rules, retain_s: float) -> None:
+        self._memory = memory
+        self._store = store
+        self._rules = rules
+        self._retain_s = retain_s
+        self._healths: dict[str, Health] = {}
+        self._streams: dict[tuple[str, str], StreamRow] = {}
+        self._firing: dict[tuple[str, Kind], Incident | None] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+        self._dropped: set[str] = set()
+        self._changed: dict[str, None] = {}  # in the order of the decisions
+        self._revisions: list[Incident] = []
+        self._bodies: dict[tuple[int, int], bytes] = {}
+        self.rows: list[ReadingRow] = []
+        self.anchors: dict[str, Anchors] = {}
+        self.posts = 0
+
+    def health(self, site: str) -> Health:
+        """The health of a site as this transaction sees it."""
+        found = self._healths.get(site) or self._memory.healths.get(site)
+        return found or Health(site)
+
+    def put_health(self, health: Health) -> None:
+        """Change a site's health."""
+        self._healths[health.site] = health
+
+    def stream(self, site: str, stream: str) -> StreamRow:
+        """A stream as this transaction sees it; made where it is new."""
+        key = (site, stream)
+        row = self._streams.get(key) or self._memory.streams.get(key)
+        if row is None:
+            row = self._store.stream(site, stream) or self._store.add_stream(site, stream)
+            self._streams[key] = row
+        return row
+
+    def put_stream(self, row: StreamRow) -> None:
+        """Change what is accounted for of a stream."""
+        self._streams[row.site, row.stream] = row
+
+    def add_reading(self, row: ReadingRow) -> None:
+        """Store a reading whose name is new."""
+        self.rows.append(row)
+        self._bodies[row.stream_id, row.seq] = row.body
+
+    def body(self, stream_id: int, seq: int) -> bytes | None:
+        """The reading that already has this name, or None."""
+        return self._bodies.get((stream_id, seq)) or self._store.body(stream_id, seq)
+
+    def apply(self, health: Health, events: tuple[Event, ...]) -> None:
+        """One step of the state machine: the new health and what follows from it."""
+        self._healths[health.site] = health
+        for event in events:
+            match event:
+                case Changed():
+                    self.show(health.site)
+                case Opened():
+                    self.open(health.site, event)
+                case Amended():
+                    self._revise(health.site, event.kind, reasons=event.reasons)
+                case Resolved():
+                    cause = event.cause or Cause()
+                    self._revise(
+                        health.site, event.kind, resolved_at=event.resolved_at, cause=cause
+                    )
+
+    def show(self, site: str) -> None:
+        """Publish the site's state when the transaction ends."""
+        self._changed[site] = None
+
+    def firing(self, site: str, kind: Kind) -> Incident | None:
+        """The open incident of a site, if there is one."""
+        key = (site, kind)
+        return self._firing[key] if key in self._firing else self._memory.firing.get(key)
+
+    def open(self, site: str, event: Opened) -> None:
+        """A new incident; an unregistered site has none."""
+        place = self._memory.site(site)
+        if not place.registered:
+            return
+        incident = Incident(
+            id=str(uuid.uuid4()),
+            kind=event.kind,
+            site=site,
+            district=place.district,
+            isp=place.isp,
+            title=payloads.title(place, event.kind, event.reasons),
+            opened_at=event.opened_at,
+            detected_at=event.detected_at,
+            reasons=event.reasons,
+        )
+        self.put_incident(incident)
+
+    def _revise(self, site: str, kind: Kind, **changes: object) -> None:
+        incident = self.firing(site, kind)
+        if incident is None:
+            return
+        if "reasons" in changes:
+            reasons = changes["reasons"]
+            assert isinstance(reasons, tuple)
+            changes["title"] = payloads.title(self._memory.site(site), kind, reasons)
+        self.put_incident(incident.revised(**changes))
+
+    def put_incident(self, incident: Incident) -> None:
+        """A new incident or its next revision: stored, and published."""
+        self._firing[incident.site, incident.kind] = incident if incident.firing else None
+        self._revisions.append(incident)
+
+    def post(self, topic: str, payload: bytes) -> None:
+        """Publish retained, once the transaction has ended."""
+        self._store.post(topic, payload)
+        self.posts += 1
+
+    def move(self, site: str, place: tuple[str, str] | None) -> None:
+        """Clear the state topic where it stood; `None`: the site is gone."""
+        old = self._memory.places.get(site)
+        if old is not None and old != place:
+            self.post(state_topic(*old, site), b"")
+        if place is None:
+            self._dropped.add(site)
+            self._healths.pop(site, None)
+            self._changed.pop(site, None)
+            self._store.drop_health(site)
+        else:
+            self._places[site] = place
+            self.show(site)
+
+    def save(self, now: float) -> None:
+        """Write everything; only inside a transaction."""
+        store = self._store
+        if self.rows:
+            store.add_readings(self.rows)
+        if self._streams:
+            store.put_streams(self._streams.values())
+        for incident in self._revisions:
+            store.put_incident(incident, now)
+            topic, payload = payloads.alert(incident)
+            self.post(topic, payload)
+            if not incident.firing:
+                store.clear_later(topic, now + self._retain_s)
+        for site in self._changed:
+            offline = self.firing(site, Kind.SITE_OFFLINE)
+            self.post(*payloads.state(self._memory.site(site), self.health(site), offline))
+        for site in self._healths:
+            if site not in self._memory.places and site not in self._places:
+                place = self._memory.site(site)
+                self._places[site] = (place.district, place.isp)
+        store.put_healths(self._health_rows())
+
+    def _health_rows(self) -> list[HealthRow]:
+        touched = {**{site: self.health(site) for site in self._places}, **self._healths}
+        rows = []
+        for site, health in touched.items():
+            district, isp = self._places.get(site) or self._memory.places[site]
+            rows.append(HealthRow(health, due_at(health, self._rules), district, isp))
+        return rows
+
+    def merge(self) -> None:
+        """The transaction is durable: remember it."""
+        memory = self._memory
+        memory.streams.update(self._streams)
+        memory.places.update(self._places)
+        memory.anchors.update(self.anchors)
+        for site in self._places:
+            memory.healths.setdefault(site, Health(site))
+        memory.healths.update(self._healths)
+        for key, incident in self._firing.items():
+            if incident is None:
+                memory.firing.pop(key, None)
+            else:
+                memory.firing[key] = incident
+        for site in self._dropped:
+            memory.healths.pop(site, None)
+            memory.places.pop(site, None)
+            memory.anchors.pop(site, None)

@@ -1,0 +1,275 @@
+"""The state machine of a site: online, degraded, offline, unknown. Pure.
+
+Every function takes the state of one site and the server's time, and gives the
+next state and the events that the change makes. Nothing here reads a clock, and
+nothing is global, so sites can be shared out among several ingests.
+
+Rules
+ 1. A site is *unknown* until it is heard from. Signs of life are a live reading
+    and a live ``online`` presence; what stood retained at the broker is none.
+ 2. A reading is live when it was taken in the boot that sent it, at most
+    ``silence_windows`` windows before it was sent, and is newer than the newest
+    one known. All others are late: they amend history, never the state.
+ 3. A live reading makes the site online (or degraded), whatever it was before.
+    Of the presences only the first since the last reading counts as a sign of
+    life: an agent that keeps connecting but delivers nothing still falls silent.
+ 4. The will of the newest session starts a confirmation of
+    ``offline_confirm_s``. A newer session or a live reading cancels it. The will
+    of any other session is stale and ignored.
+ 5. Without a sign of life for ``silence_windows`` windows of the site's last
+    reading the site is offline.
+ 6. A clean end is no will: ``upgrade`` and ``reboot`` have ``planned_s``,
+    ``stopped`` has the silence of rule 5.
+ 7. Offline opens at the last sign of life and is detected when it is confirmed.
+    It ends with the first live reading, which also names the cause.
+ 8. Our own absence (`absent`) drops every running confirmation and gives every
+    site ``silence_windows`` windows from the moment we are caught up. The will
+    of a session that has not shown itself since starts nothing: a broker that
+    restarts publishes the will of everyone.
+ 9. A trouble (see `server.troubles`) raised for ``raise_windows`` windows in a
+    row makes the site degraded; ``clear_windows`` windows in a row beyond the
+    clear threshold end it. Windows between the two thresholds restart both counts.
+10. Going offline ends what was degraded: one fault, one alert.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from agent.wire import Envelope, Presence, Reading
+from server import causes, troubles
+from server.model import Cause, Kind, Rules, Status
+
+
+class Health(Struct, frozen=True, omit_defaults=True):
+    """All that the machine remembers of one site."""
+
+    site: str
+    status: Status = Status.UNKNOWN
+    since: float = 0.0
+    reasons: tuple[str, ...] = ()
+    heard_at: float = 0.0  # last sign of life
+    last_reading_at: float = 0.0  # receipt of the newest live reading
+    session: str = ""  # newest session
+    vouched: bool = False  # the session has shown itself since we are caught up
+    met: bool = False  # a presence has counted since the last reading
+    confirm_at: float | None = None  # a will is being confirmed until then
+    planned_until: float = 0.0
+    patience_from: float = 0.0  # silence counts from here at the earliest
+    seen: causes.LastSeen | None = None  # the newest live reading
+    clients: int | None = None
+    troubles: tuple[troubles.Count, ...] = ()
+
+
+class Changed(NamedTuple):
+    """The verdict, its reasons, or something else that the state topic shows changed."""
+
+
+class Opened(NamedTuple):
+    """An incident begins."""
+
+    kind: Kind
+    opened_at: float
+    detected_at: float
+    reasons: tuple[str, ...]
+
+
+class Amended(NamedTuple):
+    """An open incident has other reasons."""
+
+    kind: Kind
+    reasons: tuple[str, ...]
+
+
+class Resolved(NamedTuple):
+    """An incident ends."""
+
+    kind: Kind
+    resolved_at: float
+    cause: Cause | None = None
+
+
+Event = Changed | Opened | Amended | Resolved
+Step = tuple[Health, tuple[Event, ...]]
+
+_replace = msgspec.structs.replace
+
+
+def due_at(health: Health, rules: Rules) -> float | None:
+    """When `expire` must look at the site next; None when nothing can run out."""
+    if health.status in (Status.UNKNOWN, Status.OFFLINE):
+        return None
+    silent_at = _silent_at(health, rules)
+    if health.confirm_at is not None:
+        return min(health.confirm_at, silent_at)
+    return silent_at
+
+
+def _silent_at(health: Health, rules: Rules) -> float:
+    window_s = health.seen.window_s if health.seen else rules.default_window_s
+    heard_at = max(health.heard_at, health.patience_from)
+    return max(heard_at + rules.silence_windows * window_s, health.planned_until)
+
+
+def is_live(health: Health, reading: Reading, envelope: Envelope, rules: Rules) -> bool:
+    """Rule 2: whether a reading speaks of now."""
+    if reading.boot != envelope.sent_boot:
+        return False
+    age_s = envelope.sent_uptime_s - reading.uptime_s
+    if age_s > rules.silence_windows * reading.window_s:
+        return False
+    seen = health.seen
+    if seen is None or seen.boot != reading.boot:
+        return True
+    if seen.stream == envelope.stream:
+        return reading.seq > seen.seq
+    return reading.uptime_s > seen.uptime_s
+
+
+def observe(health: Health, reading: Reading, envelope: Envelope, now: float, rules: Rules) -> Step:
+    """The step that one stored reading makes; a late one makes none."""
+    if not is_live(health, reading, envelope, rules):
+        return health, ()
+    events: list[Event] = []
+    counts = troubles.count(health.troubles, reading, rules)
+    raised = troubles.raised(counts)
+    reasons = tuple(text for _, text in raised)
+    status = Status.DEGRADED if raised else Status.ONLINE
+    if health.status is Status.OFFLINE:
+        events.append(Resolved(Kind.SITE_OFFLINE, now, _cause(health, reading, envelope, now)))
+    if counts is not health.troubles:
+        events.extend(_trouble_events(troubles.raised(health.troubles), raised, now))
+    first = health.last_reading_at == 0.0
+    changed = first or status is not health.status or reasons != health.reasons
+    if changed:
+        events.append(Changed())
+    clients = None if reading.clients is UNSET else reading.clients.associated
+    after = _replace(
+        health,
+        status=status,
+        since=health.since if status is health.status else now,
+        reasons=reasons,
+        heard_at=now,
+        last_reading_at=now,
+        vouched=True,
+        met=False,
+        confirm_at=None,
+        planned_until=0.0,
+        seen=causes.LastSeen(
+            reading.boot, envelope.stream, reading.seq, reading.uptime_s, reading.window_s
+        ),
+        clients=None if clients is UNSET else clients,
+        troubles=counts,
+    )
+    return after, tuple(events)
+
+
+def _cause(health: Health, reading: Reading, envelope: Envelope, now: float) -> Cause:
+    if health.seen is None:
+        return Cause(evidence=("no reading before the outage",))
+    gap_s = now - health.heard_at
+    return causes.explain(health.seen, reading, envelope.stream, envelope.sent_uptime_s, gap_s)
+
+
+def _trouble_events(
+    before: list[tuple[Kind, str]], after: list[tuple[Kind, str]], now: float
+) -> list[Event]:
+    events: list[Event] = []
+    for kind in troubles.KINDS:
+        had = tuple(text for of, text in before if of is kind)
+        has = tuple(text for of, text in after if of is kind)
+        if has and not had:
+            events.append(Opened(kind, now, now, has))
+        elif had and not has:
+            events.append(Resolved(kind, now))
+        elif had != has:
+            events.append(Amended(kind, has))
+    return events
+
+
+def meet(
+    health: Health, presence: Presence, now: float, rules: Rules, *, retained: bool, caught_up: bool
+) -> Step:
+    """The step that one presence makes.
+
+    Args:
+        retained: it stood retained at the broker when we subscribed.
+        caught_up: whether we were caught up when it came.
+    """
+    if presence.state == "online":
+        return _meet_online(health, presence, now, retained=retained, caught_up=caught_up)
+    if presence.session != health.session and health.session:
+        return health, ()
+    if presence.reason in ("upgrade", "reboot", "stopped"):
+        if retained:
+            return health, ()
+        if health.status is Status.OFFLINE:
+            return _replace(health, session=presence.session), ()
+        until = 0.0 if presence.reason == "stopped" else now + rules.planned_s
+        after = _replace(
+            health, session=presence.session, heard_at=now, planned_until=until, confirm_at=None
+        )
+        return after, ()
+    if retained or not caught_up or not health.vouched:
+        return health, ()
+    if health.status in (Status.OFFLINE, Status.UNKNOWN) or health.planned_until > now:
+        return health, ()
+    return _replace(health, confirm_at=now + rules.offline_confirm_s), ()
+
+
+def _meet_online(
+    health: Health, presence: Presence, now: float, *, retained: bool, caught_up: bool
+) -> Step:
+    if retained:
+        return _replace(health, session=presence.session), ()
+    counts = not health.met
+    after = _replace(
+        health,
+        session=presence.session,
+        vouched=caught_up,
+        confirm_at=None,
+        planned_until=0.0,
+        met=True,
+        heard_at=now if counts and health.status is not Status.OFFLINE else health.heard_at,
+    )
+    if health.status is Status.UNKNOWN:
+        return _replace(after, status=Status.ONLINE, since=now), (Changed(),)
+    return after, ()
+
+
+def expire(health: Health, now: float, rules: Rules) -> Step:
+    """The step that time alone makes: a confirmation or a silence has run out."""
+    due = due_at(health, rules)
+    if due is None or due > now:
+        return health, ()
+    by_will = health.confirm_at is not None and health.confirm_at <= now
+    reason = "connection lost" if by_will else _silence_text(health, rules)
+    ended = [Resolved(kind, now) for kind in troubles.KINDS if _has(health, kind)]
+    after = _replace(
+        health,
+        status=Status.OFFLINE,
+        since=health.heard_at,
+        reasons=(reason,),
+        confirm_at=None,
+        planned_until=0.0,
+        troubles=(),
+    )
+    opened = Opened(Kind.SITE_OFFLINE, health.heard_at, now, (reason,))
+    return after, (*ended, opened, Changed())
+
+
+def _has(health: Health, kind: Kind) -> bool:
+    return any(of is kind for of, _ in troubles.raised(health.troubles))
+
+
+def _silence_text(health: Health, rules: Rules) -> str:
+    window_s = health.seen.window_s if health.seen else rules.default_window_s
+    return f"no sign of life for {rules.silence_windows * window_s:.0f} s"
+
+
+def absent(health: Health, caught_up_at: float) -> Health:
+    """Rule 8: the state of a site once we are caught up after our own absence."""
+    return _replace(health, confirm_at=None, vouched=False, patience_from=caught_up_at)

@@ -1,0 +1,71 @@
+"""When to ask an agent for readings that are missing. Pure.
+
+A hole is normal while a backlog drains, since the newest reading goes first. So
+ingest asks only for a hole that has stood for a while without any progress, and
+for the same hole at most once in `AGAIN_S`, each time twice as late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+STANDING_S = 3.0
+"""How long a hole stands without progress before we ask."""
+AGAIN_S = 30.0
+"""Least time between two requests for the same hole."""
+_LATEST_S = 3600.0
+
+
+class Ask(NamedTuple):
+    """Readings of a stream to send again, both ends included."""
+
+    site: str
+    stream: str
+    low: int
+    high: int
+
+
+@dataclass(slots=True)
+class _Hole:
+    low: int
+    high: int
+    moved_at: float
+    asked_at: float | None = None
+    wait_s: float = AGAIN_S
+
+
+class Holes:
+    """The holes of all streams."""
+
+    def __init__(self) -> None:
+        self._holes: dict[tuple[str, str], _Hole] = {}
+
+    def note(self, site: str, stream: str, gap: tuple[int, int] | None, now: float) -> None:
+        """What is missing in a stream after a commit."""
+        key = (site, stream)
+        if gap is None:
+            self._holes.pop(key, None)
+            return
+        hole = self._holes.get(key)
+        if hole is None:
+            self._holes[key] = _Hole(*gap, moved_at=now)
+        elif (hole.low, hole.high) != gap:
+            hole.low, hole.high = gap
+            hole.moved_at = now
+            hole.wait_s = AGAIN_S
+
+    def due(self, now: float) -> list[Ask]:
+        """What to ask for now; asking is thereby noted."""
+        asks = []
+        for (site, stream), hole in self._holes.items():
+            if now - hole.moved_at < STANDING_S:
+                continue
+            if hole.asked_at is not None:
+                if now - hole.asked_at < hole.wait_s:
+                    continue
+                if hole.asked_at >= hole.moved_at:
+                    hole.wait_s = min(2 * hole.wait_s, _LATEST_S)
+            hole.asked_at = now
+            asks.append(Ask(site, stream, hole.low, hole.high))
+        return asks

@@ -1,0 +1,193 @@
+"""What ingest and the commands need from storage, and how to open one.
+
+A store has one writer (ingest); commands read beside it, and the registry's
+commands write in short transactions of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from server.health import Health
+from server.model import Incident, Site
+from server.seqset import SeqSet
+
+FLAG_CORRECTED = 1
+"""The time of a reading was put right by the time of receipt."""
+FLAG_UNCERTAIN = 2
+"""Nothing anchors the time of a reading."""
+
+
+class StoreError(Exception):
+    """Storage failed (full disk, locked, corrupt); the text is for the operator."""
+
+
+class StreamRow(NamedTuple):
+    """A stream and which of its sequence numbers are accounted for."""
+
+    id: int
+    site: str
+    stream: str
+    seqs: SeqSet
+    lost: int
+
+
+class ReadingRow(NamedTuple):
+    """One reading as it is stored."""
+
+    stream_id: int
+    seq: int
+    received_at: float
+    taken_at: float
+    flags: int
+    body: bytes
+
+
+class HealthRow(NamedTuple):
+    """A site's health, when it is due, and where its state topic stands."""
+
+    health: Health
+    due_at: float | None
+    district: str
+    isp: str
+
+
+class Letter(NamedTuple):
+    """A message that has yet to be published."""
+
+    id: int
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class Quarantined(NamedTuple):
+    """A message, or one reading of it, that broke the contract."""
+
+    at: float
+    topic: str
+    reason: str
+    size: int
+    head: bytes
+
+
+class Store(Protocol):
+    """Storage. Every method may raise `StoreError`; writes belong in a transaction."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing, durable when it ends."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+    def sites(self) -> dict[str, Site]:
+        """The registry, retired sites included."""
+
+    def put_sites(self, sites: Iterable[Site]) -> None:
+        """Add or replace sites; a running ingest sees it by `registry_version`."""
+
+    def registry_version(self) -> int:
+        """Grows with each change of the registry."""
+
+    def healths(self) -> list[HealthRow]:
+        """The health of every site that is registered or was heard from."""
+
+    def put_healths(self, rows: Iterable[HealthRow]) -> None:
+        """Add or replace."""
+
+    def drop_health(self, site: str) -> None:
+        """Forget a retired site's health."""
+
+    def due(self, now: float) -> list[str]:
+        """Sites whose due time has passed."""
+
+    def stream(self, site: str, stream: str) -> StreamRow | None:
+        """One stream, or None."""
+
+    def add_stream(self, site: str, stream: str) -> StreamRow:
+        """A new stream, nothing of it accounted for."""
+
+    def put_streams(self, rows: Iterable[StreamRow]) -> None:
+        """Replace what is known of streams."""
+
+    def streams(self) -> Iterator[StreamRow]:
+        """All streams."""
+
+    def add_readings(self, rows: list[ReadingRow]) -> None:
+        """Append readings whose names are new."""
+
+    def body(self, stream_id: int, seq: int) -> bytes | None:
+        """The reading of that name as it came, or None."""
+
+    def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
+        """Every stored reading of a site with its stream, by (stream, seq)."""
+
+    def put_incident(self, incident: Incident, at: float) -> None:
+        """A new incident, or the next revision of one."""
+
+    def firing(self) -> list[Incident]:
+        """Incidents that last."""
+
+    def incidents(self, since: float = 0.0) -> Iterator[Incident]:
+        """Incidents that lasted at or after `since`, oldest first."""
+
+    def revisions(self, incident: str) -> list[tuple[float, Incident]]:
+        """Every revision of an incident with its time."""
+
+    def post(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        """Publish once the transaction has ended."""
+
+    def outbox(self, after: int, limit: int) -> list[Letter]:
+        """Letters with an id above `after`, in order."""
+
+    def posted(self, ids: Iterable[int]) -> None:
+        """The broker has acknowledged these letters."""
+
+    def clear_later(self, topic: str, at: float) -> None:
+        """Clear a retained topic then."""
+
+    def clear_due(self, now: float) -> list[str]:
+        """Topics to clear now; they are no longer listed afterwards."""
+
+    def quarantine(self, at: float, topic: str, reason: str, payload: bytes) -> None:
+        """Set a message aside with its reason."""
+
+    def quarantined(self) -> Iterator[Quarantined]:
+        """What was set aside, oldest first."""
+
+    def add_absence(self, from_at: float, to_at: float, reason: str) -> None:
+        """Record that we could not hear."""
+
+    def absences(self) -> list[tuple[float, float, str]]:
+        """From, to and reason of each, oldest first."""
+
+    def alive_at(self) -> float | None:
+        """When ingest last said that it lives."""
+
+    def set_alive_at(self, now: float) -> None:
+        """Ingest lives."""
+
+
+def open_store(url: str, *, create: bool = True) -> Store:
+    """The store of a URL such as ``sqlite:///var/lib/pantau/pantau.db``.
+
+    Args:
+        url: ``sqlite:///`` and a path; an absolute path keeps its own slash.
+        create: make the database where there is none; else that is an error.
+
+    Raises:
+        StoreError: unknown kind of store, or it cannot be opened.
+    """
+    scheme, found, path = url.partition("://")
+    if scheme == "sqlite" and found and path.startswith("/") and path != "/":
+        from server.store.sqlite import SqliteStore
+
+        return SqliteStore(_sqlite_path(path), create=create)
+    raise StoreError(f"store.url {url!r} is not understood; write sqlite:///path/to/pantau.db")
+
+
+def _sqlite_path(path: str) -> str:
+    """``/var/lib`` of ``sqlite:///var/lib``, and of ``sqlite:////var/lib``."""
+    return "/" + path.lstrip("/")
