@@ -1,0 +1,181 @@
+"""The spool's folder: who may use it, what lies in it, and what is kept beside.
+
+Names are `00000012.seg`, counted up, so that their order is that of their
+making. A damaged segment is kept as `00000012.corrupt` for whoever wants to
+look, within the spool's bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.spool import segment
+from agent.spool.segment import DamagedError, Segment
+
+CORRUPT = ".corrupt"
+_POSITIONS = "positions.json"
+
+
+class SpoolError(Exception):
+    """The spool cannot be used: one line, with the place and the mend."""
+
+
+class Found(NamedTuple):
+    """The segments of a folder, oldest first, and what was wrong with others."""
+
+    segments: list[Segment]
+    problems: list[str]
+    lost: int
+    next_number: int
+    end_is_known: bool
+
+
+class Positions(NamedTuple):
+    """Up to where each stream is released, and how many readings were dropped."""
+
+    released: dict[str, int]
+    dropped: int
+
+
+def lock(path: Path) -> int:
+    """Take the folder for this process alone; the descriptor holds it until closed.
+
+    Raises:
+        SpoolError: another agent uses it, or it cannot be made or opened.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as err:
+        raise SpoolError(
+            f"spool {path}: {err.strerror}; mend spool.path or its permissions"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise SpoolError(
+            f"spool {path}: another pantau-agent uses it; stop that one first"
+        ) from None
+    return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether an agent uses the folder now."""
+    try:
+        os.close(lock(path))
+    except SpoolError:
+        return path.exists()
+    return False
+
+
+def scan(path: Path) -> Found:
+    """Load every segment, setting aside what is no good.
+
+    The end of the newest stream is known when nothing says otherwise: the newest
+    file is whole, no copy, and was left open or closed, not sealed.
+    """
+    for unfinished in path.glob("*.tmp"):
+        unfinished.unlink()
+    segments: list[Segment] = []
+    problems: list[str] = []
+    lost = 0
+    for file in sorted(path.glob(f"*{segment.SUFFIX}")):
+        try:
+            loaded = segment.load(file)
+            why = "bad header"
+        except OSError as err:
+            loaded, why = None, f"{err.strerror}"
+        if loaded is None:
+            problems.append(f"{file.name}: {why}, kept as {_set_aside(file)}")
+            continue
+        segments.append(loaded)
+        if loaded.behind:
+            lost += loaded.behind
+            problems.append(
+                f"{file.name}: damaged after seq {loaded.last}, {loaded.behind} readings"
+                f" behind it lost, kept as {_keep_beside(file)}"
+            )
+        elif loaded.torn:
+            problems.append(f"{file.name}: unfinished record after seq {loaded.last} cut off")
+    numbers = [int(file.stem) for file in path.glob("*.*") if file.stem.isdigit()]
+    newest = segments[-1] if segments else None
+    known = newest is not None and not (
+        newest.torn
+        or newest.is_copy
+        or newest.ended == "sealed"
+        or int(newest.path.stem) < max(numbers)
+    )
+    return Found(segments, problems, lost, max(numbers, default=0) + 1, known)
+
+
+def corrupt_files(path: Path) -> list[Path]:
+    """The damaged segments that were set aside, oldest first."""
+    return sorted(path.glob(f"*{CORRUPT}"))
+
+
+def held(path: Path) -> Iterator[tuple[str, int, bytes]]:
+    """Stream, seq and payload of all that lies in a folder, which is left alone."""
+    for file in sorted(path.glob(f"*{segment.SUFFIX}")):
+        with contextlib.suppress(OSError, DamagedError):
+            part = segment.load(file)
+            if part is not None:
+                for seq in range(part.first, part.last + 1):
+                    yield (part.stream, seq, part.read(seq, 1, 0)[0][1])
+
+
+def load_positions(path: Path) -> Positions:
+    """The stored positions; none where there are none, or no good ones.
+
+    A lost position costs a second delivery, nothing else.
+    """
+    try:
+        stored = json.loads((path / _POSITIONS).read_bytes())
+        released = {str(stream): int(seq) for stream, seq in stored["released"].items()}
+        return Positions(released, int(stored["dropped"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Positions({}, 0)
+
+
+def save_positions(path: Path, positions: Positions) -> None:
+    write_file(path / _POSITIONS, json.dumps(positions._asdict()).encode())
+
+
+def write_file(file: Path, data: bytes) -> None:
+    """Replace a small file in one step, durably.
+
+    Raises:
+        OSError: no room, or the disk refuses; the old file stands then.
+    """
+    new = file.with_suffix(".new")
+    try:
+        with new.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
+    segment.sync_folder(file.parent)
+
+
+def _set_aside(file: Path) -> str:
+    aside = file.with_suffix(CORRUPT)
+    file.replace(aside)
+    return aside.name
+
+
+def _keep_beside(file: Path) -> str:
+    """A second name for the damaged file, whose good records stay in use."""
+    aside = file.with_suffix(CORRUPT)
+    with contextlib.suppress(OSError):  # there already, or a file system without links
+        aside.hardlink_to(file)
+    return aside.name
