@@ -1,0 +1,46 @@
+"""What the probes hand over and the window takes in. Knows only the wire format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agent import wire
+
+
+class Sample(NamedTuple):
+    """One ICMP echo that was sent.
+
+    ``sent_s`` is CLOCK_MONOTONIC in seconds; ``rtt_ms`` is None when no answer came
+    within `agent.schedule.ECHO_TIMEOUT_S`, or when the kernel refused to send.
+    """
+
+    rung: wire.EchoRung
+    target: str
+    sent_s: float
+    rtt_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The interfaces, and whether the default route's one has its carrier.
+
+    ``carrier`` is None while no default route was ever seen.
+    """
+
+    by_name: Mapping[str, wire.Link]
+    carrier: wire.Verdict | None
+
+
+Section = wire.Dns | wire.Web | wire.Host | wire.Clients | Links
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run of a probe gave: a value, an error, both, or (no data) neither."""
+
+    name: str
+    value: Section | None
+    error: str | None
+    took_s: float

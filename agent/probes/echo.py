@@ -1,0 +1,163 @@
+"""ICMP echoes on plain sockets (RFC 792): the packets, the sockets, the kernel's stamps."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agent.probes.runner import ProbeError
+
+ECHO_REPLY, ECHO_REQUEST = 0, 8
+COOKIE_BYTES = 56
+"""The payload, all of it random, and as long as ping's."""
+
+_HEADER = struct.Struct("!BBHHH")  # type, code, checksum, id, seq
+_SO_TIMESTAMPNS = 64  # SO_TIMESTAMPNS_NEW: 64-bit time also on 32-bit machines
+_TIMESPEC = struct.Struct("=qq")
+_SOL_RAW, _ICMP_FILTER = 255, 1
+_IP_RECVERR = 11
+_EXTENDED_ERROR = struct.Struct("=IBBBBII")  # struct sock_extended_err
+_ORIGIN_ICMP, _TIME_EXCEEDED = 2, 11
+_NOT_PERMITTED = (
+    "ICMP is not permitted: grant CAP_NET_RAW, or put a group of this user "
+    "into net.ipv4.ping_group_range"
+)
+
+
+class Reply(NamedTuple):
+    """An echo reply; ``stamp_ns`` is the kernel's, CLOCK_REALTIME, None without one."""
+
+    source: str
+    ident: int
+    seq: int
+    cookie: bytes
+    stamp_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EchoSocket:
+    """A socket for echoes and the id that its echoes bear.
+
+    With a datagram socket the kernel fills in id and checksum, and passes on the replies to
+    that id alone. A raw one sees every reply to this machine, headed by its IP header.
+    """
+
+    sock: socket.socket
+    ident: int
+    raw: bool
+
+    def receive(self) -> Reply | None:
+        """The next packet, or None when it is no echo reply; OSError when there is none."""
+        data, ancillary, _, source = self.sock.recvmsg(2048, 64)
+        icmp = data[(data[0] & 0xF) * 4 :] if self.raw and data else data
+        if len(icmp) < _HEADER.size:
+            return None
+        kind, _, _, ident, seq = _HEADER.unpack_from(icmp)
+        if kind != ECHO_REPLY:
+            return None
+        stamp_ns = None
+        for level, what, value in ancillary:
+            if level == socket.SOL_SOCKET and what == _SO_TIMESTAMPNS:
+                seconds, ns = _TIMESPEC.unpack(value)
+                stamp_ns = seconds * 1_000_000_000 + ns
+        return Reply(source[0], ident, seq, icmp[_HEADER.size :], stamp_ns)
+
+    def __enter__(self) -> EchoSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+def open_echo_socket() -> EchoSocket:
+    """A datagram ICMP socket where it is permitted, else a raw one; not blocking.
+
+    Raises:
+        ProbeError: neither is permitted.
+    """
+    try:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+        raw = False
+    except PermissionError:
+        try:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        except PermissionError:
+            raise ProbeError(_NOT_PERMITTED) from None
+        raw = True
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    if raw:
+        only_replies = struct.pack("=I", ~(1 << ECHO_REPLY) & 0xFFFFFFFF)
+        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, only_replies)
+        return EchoSocket(sock, secrets.randbelow(0x10000), raw)
+    sock.bind(("", 0))
+    return EchoSocket(sock, sock.getsockname()[1], raw)
+
+
+def packet(ident: int, seq: int, cookie: bytes) -> bytes:
+    """An echo request with its checksum (RFC 1071); `cookie` has an even length."""
+    body = _HEADER.pack(ECHO_REQUEST, 0, 0, ident, seq) + cookie
+    total = sum(struct.unpack(f"!{len(body) // 2}H", body))
+    total = (total >> 16) + (total & 0xFFFF)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    return _HEADER.pack(ECHO_REQUEST, 0, checksum, ident, seq) + cookie
+
+
+def who_answers(address: str, ttl: int, timeout_s: float = 1.0, tries: int = 3) -> str | None:
+    """Who answers an echo towards `address` that may pass `ttl` hops; None when nobody does.
+
+    The target itself, or the router where the echo's time to live ends (RFC 792, type 11).
+    """
+    with open_echo_socket() as echo:
+        echo.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+        echo.sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        cookie = secrets.token_bytes(COOKIE_BYTES)
+        for seq in range(1, tries + 1):
+            end_s = time.monotonic() + timeout_s
+            try:
+                echo.sock.sendto(packet(echo.ident, seq, cookie), (address, 0))
+            except OSError:
+                continue  # no route now, or the error of the try before: the next try tells
+            if (answerer := _answer(echo, address, cookie, end_s)) is not None:
+                return answerer
+    return None
+
+
+def _answer(echo: EchoSocket, address: str, cookie: bytes, end_s: float) -> str | None:
+    poller = select.poll()
+    poller.register(echo.sock, select.POLLIN)
+    while (left_s := end_s - time.monotonic()) > 0:
+        for _, events in poller.poll(left_s * 1000):
+            with contextlib.suppress(OSError):  # nothing there after all, or an error reported
+                if events & select.POLLERR:
+                    hop = _expired_at(echo, address)
+                    if hop is not None:
+                        return hop
+                else:
+                    reply = echo.receive()
+                    if reply and (reply.source, reply.cookie) == (address, cookie):
+                        return reply.source
+            echo.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # cleared by being read
+    return None
+
+
+def _expired_at(echo: EchoSocket, address: str) -> str | None:
+    """The router that reports our echo's end, from the socket's error queue."""
+    data, ancillary, _, towards = echo.sock.recvmsg(512, 512, socket.MSG_ERRQUEUE)
+    if len(data) < _HEADER.size or towards[0] != address:
+        return None
+    kind, _, _, ident, _ = _HEADER.unpack_from(data)
+    if (kind, ident) != (ECHO_REQUEST, echo.ident):
+        return None  # a raw socket hears of every echo of this machine
+    for level, what, value in ancillary:
+        if (level, what) == (socket.IPPROTO_IP, _IP_RECVERR):
+            _, origin, error, _, _, _, _ = _EXTENDED_ERROR.unpack_from(value)
+            if (origin, error) == (_ORIGIN_ICMP, _TIME_EXCEEDED):
+                return socket.inet_ntoa(value[_EXTENDED_ERROR.size + 4 :][:4])
+    return None

@@ -1,0 +1,138 @@
+"""How every once-a-window probe is run: under a deadline, timed and judged here alone.
+
+A probe measures and returns a section, returns None when there is nothing to measure, or
+raises. It never logs, never times itself out of the window, never returns a bool.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from agent.measured import Outcome, Section
+
+_MAX_ERROR_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the probes need to know.
+
+    ``names`` and ``resolver`` are for dns (no resolver: the system's), ``url`` for web,
+    ``disk_path`` lies on the file system that host reports. Left empty, the probe has
+    nothing to measure. ``deadline_s`` is set by the runner.
+    """
+
+    window_s: float = 60.0
+    names: tuple[str, ...] = ()
+    resolver: str | None = None
+    url: str | None = None
+    disk_path: str = "/"
+    deadline_s: float = 2.0
+
+
+class ProbeError(Exception):
+    """A measurement that failed; the text is one clear line.
+
+    ``value`` is what could be measured all the same (an answer that says no, and its time).
+    """
+
+    def __init__(self, text: str, value: Section | None = None) -> None:
+        super().__init__(text)
+        self.value = value
+
+
+Probe = Callable[[Context], Section | None]
+
+
+@dataclass(slots=True)
+class Pending:
+    """One run of a probe that was started."""
+
+    name: str
+    deadline_s: float
+    started_s: float
+    _done: threading.Event = field(default_factory=threading.Event)
+    _outcome: Outcome | None = None
+
+    def outcome(self) -> Outcome:
+        """What came of it; waits for it until its deadline, and no longer."""
+        self._done.wait(max(0.0, self.started_s + self.deadline_s - time.monotonic()))
+        took_s = time.monotonic() - self.started_s
+        return self._outcome or Outcome(self.name, None, _timeout(self.deadline_s), took_s)
+
+    def finish(self, value: Section | None, error: str | None) -> None:
+        """Sets what `outcome` tells."""
+        self._outcome = Outcome(self.name, value, error, time.monotonic() - self.started_s)
+        self._done.set()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in time or not."""
+        return self._done.is_set()
+
+
+class Runner:
+    """Runs probes, each in a thread of its own, at most one run of each at a time."""
+
+    def __init__(self, probes: Mapping[str, Probe]) -> None:
+        self._probes = probes
+        self._latest: dict[str, Pending] = {}
+
+    def start(self, name: str, context: Context, deadline_s: float) -> Pending:
+        """Starts a probe and returns at once.
+
+        A probe whose last run still hangs is not started again: that is its outcome.
+        """
+        now_s = time.monotonic()
+        before = self._latest.get(name)
+        pending = Pending(name, deadline_s, now_s)
+        if before is not None and not before.done:
+            pending.finish(None, f"still hangs since {now_s - before.started_s:.1f} s")
+            return pending
+        self._latest[name] = pending
+        context = replace(context, deadline_s=deadline_s)
+        threading.Thread(
+            target=_run, args=(self._probes[name], context, pending), name=name, daemon=True
+        ).start()
+        return pending
+
+    def run(self, name: str, context: Context, deadline_s: float) -> Outcome:
+        """Runs a probe to its end, or to the deadline.
+
+        Args:
+            name: one of the probes.
+            context: what it needs to know.
+            deadline_s: after this it is abandoned, and the outcome is a timeout.
+        """
+        return self.start(name, context, deadline_s).outcome()
+
+
+def _run(probe: Probe, context: Context, pending: Pending) -> None:
+    try:
+        value = probe(context)
+    except ProbeError as err:
+        pending.finish(err.value, _line(str(err)))
+    except Exception as err:  # whatever it is, it is this probe's failure and no other's
+        pending.finish(None, _reason(err, context.deadline_s))
+    else:
+        pending.finish(value, None)
+
+
+def _timeout(deadline_s: float) -> str:
+    return f"timeout after {deadline_s:.1f} s"
+
+
+def _reason(err: Exception, deadline_s: float) -> str:
+    if isinstance(err, TimeoutError):
+        return _timeout(deadline_s)
+    if isinstance(err, OSError) and err.strerror:
+        place = f"{err.filename}: " if err.filename else ""
+        return _line(f"{place}{err.strerror}")
+    return _line(f"{type(err).__name__}: {err}")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_MAX_ERROR_CHARS]
