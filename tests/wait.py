@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-_PAUSE_S = 0.05
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.1
 
 
-def until(check: Callable[[], T], within_s: float, what: str) -> T:
+def until(check: Callable[[], T | None], within_s: float, what: str) -> T:
     """The first true value of `check`, which is asked again and again.
 
     Args:
-        check: asked at once and then every 50 ms; never asked once it was true.
+        check: asked at once, then after 2 ms, then ever less often, down to every 100 ms.
         within_s: how long to go on. Be generous: it costs nothing when all is well.
         what: what was waited for, to end the sentence "waited 10 s for …".
 
@@ -22,10 +22,12 @@ def until(check: Callable[[], T], within_s: float, what: str) -> T:
         AssertionError: the time ran out; names the last value.
     """
     end = time.monotonic() + within_s
+    pause_s = _FIRST_PAUSE_S
     while True:
         value = check()
         if value:
             return value
         if time.monotonic() >= end:
             raise AssertionError(f"waited {within_s:g} s for {what}; last seen: {value!r}")
-        time.sleep(_PAUSE_S)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import pytest
 
 from tests.lab.pki import Authority
 from tests.wait import until
@@ -92,6 +95,8 @@ class Broker:
     def start(self) -> None:
         """Start, and return once it listens."""
         assert self._process is None, "the broker is running already"
+        if shutil.which("mosquitto") is None:
+            pytest.skip("needs mosquitto: apt-get install mosquitto")
         seen = self._log_text().count(" running")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
