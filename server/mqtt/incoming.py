@@ -1,0 +1,118 @@
+"""What arrives: gathered into batches, and acknowledged a batch at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, NamedTuple
+
+from gmqtt.mqtt.constants import MQTTCommands  # type: ignore[import-untyped]  # it has no types
+from gmqtt.mqtt.package import CommandWithMidPacket  # type: ignore[import-untyped]  # the same
+
+_PAUSE_S = 0.005
+"""A batch is complete when nothing arrived for this long."""
+_MAX_WAITING_BYTES = 32 << 20
+"""Payloads taken in but not handed out; beyond it nothing more is read."""
+
+
+class Message(NamedTuple):
+    """One message as it arrived.
+
+    Attributes:
+        retain: it stood there before we subscribed.
+        received_at: our time of receipt, in seconds since 1970.
+    """
+
+    topic: str
+    payload: bytes
+    retain: bool
+    received_at: float
+
+
+class Batch:
+    """Messages to be acknowledged together, in the order of their arrival."""
+
+    def __init__(self, source: Incoming, arrived: list[tuple[int | None, Message]]) -> None:
+        self.messages = [message for _, message in arrived]
+        self._ids = [mid for mid, _ in arrived if mid is not None]
+        self._source = source
+
+
+class Incoming:
+    """The receiving half of a connection.
+
+    Args:
+        client: gmqtt's client, whose messages come here from now on.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        client._package_handler._handle_qos_1_publish_packet = self._take
+        client.on_message = self._take_qos_0
+        self._loop = asyncio.get_running_loop()
+        self._arrived: list[tuple[int | None, Message]] = []
+        self._arrived_bytes = 0
+        self._wanted = 1
+        self._enough = asyncio.Event()
+        self._ended: Exception | None = None
+
+    async def next_batch(self, max_messages: int, gather_s: float) -> Batch:
+        """At least one message; see `Connection.next_batch`."""
+        while not self._arrived:
+            await self._gather(1, None)
+        ends_at = self._loop.time() + gather_s
+        while len(self._arrived) < max_messages and self._loop.time() < ends_at:
+            before = len(self._arrived)
+            await self._gather(max_messages, _PAUSE_S)
+            if len(self._arrived) == before:
+                break
+        self._raise_if_ended()
+        batch = Batch(self, self._arrived[:max_messages])
+        del self._arrived[:max_messages]
+        self._arrived_bytes -= sum(len(message.payload) for message in batch.messages)
+        if self._arrived_bytes <= _MAX_WAITING_BYTES:
+            self._client._connection._transport.resume_reading()
+        return batch
+
+    def acknowledge(self, batch: Batch) -> None:
+        """Acknowledge a batch of this connection, in one write."""
+        if batch._source is not self or self._ended is not None:
+            return
+        protocol = self._client._connection._protocol
+        version = protocol.proto_ver
+        pubacks = (
+            CommandWithMidPacket.build_package(MQTTCommands.PUBACK, mid, False, 0, version)
+            for mid in batch._ids
+        )
+        protocol.write_data(b"".join(pubacks))
+
+    def end(self, err: Exception) -> None:
+        """The connection is gone: from now on `next_batch` raises `err`."""
+        self._ended = err
+        self._enough.set()
+
+    def _take(self, mid: int | None, payload: bytes, topic: str, properties: Any) -> None:
+        message = Message(topic, payload, bool(properties["retain"]), time.time())
+        self._arrived.append((mid, message))
+        self._arrived_bytes += len(payload)
+        if self._arrived_bytes > _MAX_WAITING_BYTES:
+            self._client._connection._transport.pause_reading()
+        if len(self._arrived) >= self._wanted:
+            self._enough.set()
+
+    def _take_qos_0(self, _: object, topic: str, payload: bytes, _qos: int, given: Any) -> None:
+        self._take(None, payload, topic, given)
+
+    async def _gather(self, wanted: int, timeout_s: float | None) -> None:
+        """Return once `wanted` messages wait, or after `timeout_s`."""
+        self._raise_if_ended()
+        self._wanted = wanted
+        self._enough.clear()
+        timer = None if timeout_s is None else self._loop.call_later(timeout_s, self._enough.set)
+        await self._enough.wait()
+        if timer is not None:
+            timer.cancel()
+
+    def _raise_if_ended(self) -> None:
+        if self._ended is not None:
+            raise self._ended
