@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -24,8 +25,21 @@ AGENT = "0.1.0"
 """The agent version that simulated sites claim."""
 JOURNAL_READINGS = 500
 """Readings that a site holds; beyond it the released go first, then the oldest."""
+LOSS_RATIO = 0.3
+"""Share of echoes that a lossy line loses."""
 BOOT_S = 1.0
 """Uptime at which a simulated device begins to measure."""
+
+
+class Act(StrEnum):
+    """What can happen to a site."""
+
+    POWER_ON = "power_on"
+    POWER_OFF = "power_off"
+    CUT = "cut"
+    MEND = "mend"
+    LOSE = "lose"
+    HEAL = "heal"
 
 
 class Message(NamedTuple):
@@ -44,25 +58,26 @@ class Range(msgspec.Struct, frozen=True):
 
 
 class SiteModel:
-    """One site: device, spool and link.
+    """One site: device, spool and line. It begins without power.
 
     Args:
         site: its id.
         window_s: seconds of one reading.
-        now: when it is switched on.
         seed: what its plausible numbers derive from, together with its id.
     """
 
-    def __init__(self, site: str, *, window_s: float, now: float, seed: int = 0) -> None:
+    def __init__(self, site: str, *, window_s: float, seed: int = 0) -> None:
         self.site = site
         self.window_s = window_s
         self.line = Line()
         self.stream = str(uuid.uuid4())
         self.journal: dict[int, bytes] = {}
         self.through = 0
+        self.powered = False
+        self.boot = ""
+        self.booted_at = 0.0
         self._next_seq = 1
         self._random = random.Random(f"{seed} {site}")  # noqa: S311 - plausible numbers, no secret
-        self.power_on(now)
 
     @property
     def last_seq(self) -> int:
@@ -79,15 +94,20 @@ class SiteModel:
         """Whether the broker can be reached: the device has power and its line is whole."""
         return self.powered and not self.line.is_cut
 
-    def power_on(self, now: float) -> None:
-        """The device boots: a new boot id; stream and journal survive."""
-        self.powered = True
-        self.boot = str(uuid.uuid4())
-        self.booted_at = now - BOOT_S
-
-    def power_off(self) -> None:
-        """The device is dead at once: no reading, no goodbye."""
-        self.powered = False
+    def suffer(self, act: Act, now: float) -> None:
+        """Let something happen to the site; twice is once."""
+        if act is Act.POWER_ON and not self.powered:
+            self.powered = True
+            self.boot = str(uuid.uuid4())
+            self.booted_at = now - BOOT_S
+        elif act is Act.POWER_OFF:
+            self.powered = False
+        elif act is Act.CUT:
+            self.line.cut(now)
+        elif act is Act.MEND:
+            self.line.mend(now)
+        elif act in (Act.LOSE, Act.HEAL):
+            self.line.loss_ratio = LOSS_RATIO if act is Act.LOSE else 0.0
 
     def take_reading(self, now: float) -> None:
         """Measure the window that ends at `now` and put it into the journal."""
@@ -123,10 +143,6 @@ class SiteModel:
     def newest(self, now: float) -> list[Message]:
         """The reading just taken, as it is published live."""
         return self._readings(now, [self.last_seq])
-
-    def goodbye(self, now: float, session: str) -> list[Message]:
-        """A clean end of the session."""
-        return [self._presence(now, session, state="offline", reason="stopped")]
 
     def hear(self, now: float, topic: str, payload: bytes) -> list[Message]:
         """Obey one message from the server; what is for others, or is broken, is passed over.

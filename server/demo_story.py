@@ -1,0 +1,159 @@
+"""The demo's story and what must come of it. Pure.
+
+The story is the truth: what happens to which simulated site, and when. What
+ingest makes of it is judged only by the alerts that arrived over MQTT.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from server.demo_picture import Alert, Picture
+from server.model import Site
+from server.simulate_site import Act
+
+BLIP_S = 1.0
+"""How long the blip lasts; the demo confirms an offline for three times as long."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Alerts that a beat must bring, one for each of its sites."""
+
+    kind: str
+    status: str
+    cause: str | None = None
+
+    def seen_in(self, alert: Alert, site: str) -> bool:
+        """Whether `alert` is what was expected of `site`."""
+        return (
+            site in alert.sites
+            and alert.kind == self.kind
+            and alert.status == self.status
+            and self.cause in (None, alert.cause.verdict)
+        )
+
+
+@dataclass(frozen=True)
+class Beat:
+    """One thing that happens, and what must come of it.
+
+    Attributes:
+        name: its key in the report.
+        at_s: seconds after the story's begin.
+        text: what the screen says.
+        expected: the alerts that must follow; None when none may.
+    """
+
+    name: str
+    at_s: float
+    act: Act
+    sites: tuple[str, ...]
+    text: str
+    expected: Expected | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a beat: seconds until each site's alert, as far as they came."""
+
+    beat: Beat
+    after_s: tuple[float, ...]
+    met: bool
+
+
+def write(sites: Iterable[Site], story_s: float) -> list[Beat]:
+    """The story for a registry of simulated sites.
+
+    Args:
+        sites: the simulated sites.
+        story_s: its length in seconds.
+    """
+    fleet = sorted(sites, key=lambda site: site.id)
+    isp, cut = _area(fleet)
+    others = [site for site in fleet if site not in cut]
+    lossy, dark, blip = (others[len(others) * share // 6] for share in (1, 3, 5))
+    ids = tuple(site.id for site in cut)
+    where = " and ".join(sorted({_title(site.district) for site in cut}))
+    offline, degraded = "site_offline", "site_degraded"
+    plan = [
+        (0.0, "start", Act.POWER_ON, [s.id for s in fleet], "Every site comes online", None),
+        (0.15, "lossy", Act.LOSE, [lossy.id], f"{lossy.id}: its link loses 3 echoes of 10",
+         Expected(degraded, "firing")),
+        (0.21, "blip", Act.CUT, [blip.id], f"{blip.id}: a blip that must raise nothing", None),
+        (0.30, "isp_cut", Act.CUT, ids, f"{_title(isp)} is cut off in {where}: {len(ids)} sites",
+         Expected(offline, "firing")),
+        (0.36, "power_cut", Act.POWER_OFF, [dark.id], f"{dark.id}: a power cut",
+         Expected(offline, "firing")),
+        (0.50, "healed", Act.HEAL, [lossy.id], f"{lossy.id}: its link is clean again",
+         Expected(degraded, "resolved")),
+        (0.62, "isp_back", Act.MEND, ids, f"{_title(isp)} is back; backlogs follow",
+         Expected(offline, "resolved", "link")),
+        (0.68, "power_back", Act.POWER_ON, [dark.id], f"{dark.id}: power is back, it boots",
+         Expected(offline, "resolved", "power")),
+    ]  # fmt: skip
+    beats = [
+        Beat(name, share * story_s, act, tuple(who), text, expected)
+        for share, name, act, who, text, expected in plan
+    ]
+    end_of_blip = 0.21 * story_s + BLIP_S
+    beats.insert(3, Beat("blip_over", end_of_blip, Act.MEND, (blip.id,), "The blip is over"))
+    return beats
+
+
+def _area(fleet: list[Site]) -> tuple[str, list[Site]]:
+    """The ISP with most sites, and its sites in the districts where it has most."""
+    isp = Counter(site.isp for site in fleet).most_common(1)[0][0]
+    mine = [site for site in fleet if site.isp == isp]
+    districts = [name for name, _count in Counter(site.district for site in mine).most_common(3)]
+    return isp, [site for site in mine if site.district in districts]
+
+
+def _title(slug: str) -> str:
+    return slug.replace("-", " ").title()
+
+
+def judge(
+    beats: Iterable[Beat], picture: Picture, *, began_at: float
+) -> tuple[list[Outcome], list[str]]:
+    """What came of every beat that has an expectation, and what should not have come.
+
+    Args:
+        beats: the story.
+        picture: all that came over MQTT.
+        began_at: when the story began, seconds since 1970.
+
+    Returns:
+        An outcome a beat, in order; and a line for each alert about a simulated
+        site that the story does not explain.
+    """
+    beats = list(beats)
+    outcomes = [
+        _outcome(beat, picture.alerts, began_at=began_at) for beat in beats if beat.expected
+    ]
+    planned = {(site, beat.expected.kind) for beat in beats if beat.expected for site in beat.sites}
+    simulated = {site for beat in beats for site in beat.sites}
+    surprises = {
+        f"{alert.kind} of {site}: {alert.title}"
+        for alert in picture.alerts
+        for site in alert.sites
+        if site in simulated and (site, alert.kind) not in planned
+    }
+    return outcomes, sorted(surprises)
+
+
+def _outcome(beat: Beat, alerts: Iterable[Alert], *, began_at: float) -> Outcome:
+    acted_at = began_at + beat.at_s
+    after_s: dict[str, float] = {}
+    for alert in alerts:
+        for site in beat.sites:
+            if (
+                beat.expected
+                and alert.seen_at >= acted_at
+                and site not in after_s
+                and beat.expected.seen_in(alert, site)
+            ):
+                after_s[site] = round(alert.seen_at - acted_at, 1)
+    return Outcome(beat, tuple(sorted(after_s.values())), met=len(after_s) == len(beat.sites))

@@ -1,0 +1,240 @@
+"""The demo's screen, drawn from what came over MQTT. Pure: one function makes one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import UNSET
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from agent import wire
+from server.demo_picture import Alert, Picture, State
+from server.demo_story import Beat, Outcome
+from server.model import Site, Status
+
+_COLOURS = {
+    Status.ONLINE: "green",
+    Status.DEGRADED: "yellow",
+    Status.OFFLINE: "red",
+    Status.UNKNOWN: "bright_black",
+}
+_FIXED_ROWS = 10
+"""Rows that are neither story, sites nor alerts: header, counts, bar, rules, agent, hints."""
+_TALL_ROWS = 36
+"""From this height on the whole story is shown."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that one frame shows.
+
+    Attributes:
+        elapsed_s: since the story's begin; negative while things start.
+        outcomes: by beat name, of the beats that expect alerts.
+        verdict: one line, once the story is told.
+    """
+
+    now: float
+    elapsed_s: float
+    story_s: float
+    picture: Picture
+    beats: Sequence[Beat]
+    outcomes: dict[str, Outcome]
+    verdict: str | None
+    try_next: str
+    timezone: str
+
+
+@cache
+def zone(name: str) -> ZoneInfo | None:
+    """A time zone, None where the system does not know it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def clock(epoch_s: float, timezone: str) -> str:
+    """A time of day with the name of its zone.
+
+    >>> clock(0, "Asia/Makassar")
+    '08:00:00 WITA'
+    """
+    return f"{datetime.fromtimestamp(epoch_s, zone(timezone) or UTC):%H:%M:%S %Z}"
+
+
+def frame(scene: Scene, *, width: int, height: int) -> RenderableType:
+    """One frame for a terminal of that size."""
+    story = _story(scene, whole=height >= _TALL_ROWS)
+    room = max(4, height - _FIXED_ROWS - len(story))
+    worst = scene.picture.worst()
+    for_sites = max(2, min(len(worst) or 1, room * 3 // 5))
+    for_alerts = max(2, room - for_sites)
+    return Group(
+        _header(scene, width),
+        _counts(scene.picture, width),
+        _bar(scene.picture, width),
+        _rule(_progress(scene)),
+        *story,
+        _rule(f"Not online: {len(worst)}"),
+        _sites(scene, worst, for_sites),
+        _rule(f"Alerts over MQTT: {len(scene.picture.alerts)}"),
+        _alerts(scene, for_alerts),
+        _rule("This machine, measured by a real agent"),
+        _agent(scene.picture),
+        _line(("Try next  ", "bold"), (scene.try_next, "cyan")),
+    )
+
+
+def _line(*parts: tuple[str, str]) -> Text:
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+
+
+def _rule(title: str) -> Rule:
+    return Rule(Text(title, "bold"), align="left", style="bright_black")
+
+
+def _minutes(seconds: float) -> str:
+    whole = max(0, int(seconds))
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def _progress(scene: Scene) -> str:
+    if scene.verdict:
+        return f"Story told: {scene.verdict}"
+    return f"Story {_minutes(scene.elapsed_s)} of {_minutes(scene.story_s)}, Ctrl-C ends"
+
+
+def _header(scene: Scene, width: int) -> Text:
+    time = clock(scene.now, scene.timezone)
+    title = f" Pantau demo: {len(scene.picture.sites) - 1} simulated sites and this machine"
+    return Text(f"{title[: width - len(time) - 2].ljust(width - len(time) - 1)}{time} ", "reverse")
+
+
+def _counts(picture: Picture, width: int) -> Text:
+    total = len(picture.sites)
+    counts = picture.counts()
+    column = width // len(counts)
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for status, count in counts.items():
+        cell = f" {count:>3} {status} {count / total:.0%}"
+        text.append(cell.ljust(column), f"bold {_COLOURS[status]}" if count else "bright_black")
+    return text
+
+
+def _bar(picture: Picture, width: int) -> Text:
+    total = len(picture.sites)
+    text = Text(" ", no_wrap=True)
+    begun, drawn = 0, 0
+    for status, count in picture.counts().items():
+        begun += count
+        cells = round(begun / total * (width - 2)) - drawn
+        text.append("━" * cells, _COLOURS[status])
+        drawn += cells
+    return text
+
+
+def _story(scene: Scene, *, whole: bool) -> list[Text]:
+    """The whole story with what came of it, or what happened last and comes next."""
+    shown = list(scene.beats)
+    if not whole:
+        past = [beat for beat in shown if beat.at_s <= scene.elapsed_s]
+        coming = [beat for beat in shown if beat.at_s > scene.elapsed_s]
+        shown = past[-2:] + coming[:1] if past else coming[:3]
+        shown = shown[:3] if coming else past[-3:]
+    return [_beat(scene, beat) for beat in shown]
+
+
+def _beat(scene: Scene, beat: Beat) -> Text:
+    outcome = scene.outcomes.get(beat.name)
+    if beat.at_s > scene.elapsed_s:
+        mark, style, came = "·", "bright_black", ""
+    elif outcome is None:
+        mark, style, came = "•", "", ""
+    elif outcome.met:
+        mark, style = "✓", "green"
+        came = f"  {_what(beat)} after {outcome.after_s[-1]} s"
+    else:
+        mark, style = "…", "bold"
+        came = f"  {_what(beat)}: {len(outcome.after_s)} of {len(beat.sites)} so far"
+    return _line((f" {mark} {_minutes(beat.at_s):>4}  ", style), (beat.text, style), (came, "dim"))
+
+
+def _what(beat: Beat) -> str:
+    many = "alerts" if len(beat.sites) > 1 else "alert"
+    if beat.expected is None:
+        return ""
+    cause = f", cause {beat.expected.cause}" if beat.expected.cause else ""
+    return f"{many} {beat.expected.status}{cause}"
+
+
+def _sites(scene: Scene, worst: list[State], rows: int) -> Table:
+    table = _table(0, 0, 1)
+    shown = worst if len(worst) <= rows else worst[: rows - 1]
+    for state in shown:
+        site = scene.picture.sites.get(state.site)
+        colour = _COLOURS[state.status]
+        since = _time_of(state.since, site)
+        place = f"{site.district}, {site.isp}: " if site else ""
+        why = Text.assemble((place, "dim"), "; ".join(state.reasons) or "no reason given")
+        table.add_row(Text(f" {state.site}", colour), Text(f"{state.status} {since}", colour), why)
+    if len(shown) < len(worst):
+        table.add_row(Text(f" and {len(worst) - len(shown)} more", "dim"), "", "")
+    for _ in range(rows - table.row_count):
+        table.add_row("", "", "")
+    return table
+
+
+def _alerts(scene: Scene, rows: int) -> Table:
+    table = _table(0, 0, 1)
+    for alert in list(reversed(scene.picture.alerts))[:rows]:
+        table.add_row(
+            Text(f" {clock(alert.seen_at, scene.timezone)}", "dim"),
+            Text(alert.status, "green" if alert.status == "resolved" else "bold red"),
+            alert_text(alert),
+        )
+    for _ in range(rows - table.row_count):
+        table.add_row("", "", "")
+    return table
+
+
+def alert_text(alert: Alert) -> str:
+    """An alert in one line: its title and, once known, its cause."""
+    known = alert.cause.verdict != "unknown"
+    cause = f", cause {alert.cause.verdict} ({alert.cause.confidence:.0%})" if known else ""
+    return f"{alert.title}{cause}"
+
+
+def _table(*ratios: int) -> Table:
+    table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    for ratio in ratios:
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=ratio or None)
+    return table
+
+
+def _time_of(text: str | None, site: Site | None) -> str:
+    if text is None:
+        return ""
+    return f"since {clock(wire.epoch(text), site.timezone if site else 'UTC')}"
+
+
+def _agent(picture: Picture) -> Text:
+    """The real agent's newest ladder, rung by rung."""
+    reading = picture.reading
+    if reading is None:
+        return _line((" waiting for its first reading", "dim"))
+    parts = [(f" #{reading.seq} ", "dim")]
+    for rung in wire.RUNGS:
+        verdict = getattr(reading.ladder, rung)
+        if verdict is not UNSET:
+            parts.append((f" {rung} {verdict}", "green" if verdict == "ok" else "red"))
+    if reading.errors is not UNSET:
+        parts += [(f"  {probe}: {error}", "yellow") for probe, error in reading.errors.items()]
+    return _line(*parts)
