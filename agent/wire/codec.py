@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
@@ -46,10 +47,12 @@ class Batch(NamedTuple):
     bad: list[BadReading]
 
 
+T = TypeVar("T")
 P = TypeVar("P", bound=Part)
 _encoder = msgspec.json.Encoder()
 _envelope = msgspec.json.Decoder(Envelope)
 _reading = msgspec.json.Decoder(Reading)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _seq_only = msgspec.json.Decoder(msgspec.defstruct("SeqOnly", [("seq", Seq)]))
 
 
@@ -138,14 +141,50 @@ def _inflate(payload: bytes) -> bytes:
     return text
 
 
-def _checked(decoder: msgspec.json.Decoder[P], text: bytes) -> P:
+def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
     """Decode and validate; every way of being wrong becomes `Invalid`."""
     try:
-        if b"\\u" in text:
-            msgspec.json.decode(text)  # validates escapes in the fields we skip, too
         return decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+    except UnicodeDecodeError:
+        raise Invalid("lone surrogate") from None
+    except (msgspec.MsgspecError, RecursionError) as err:
         raise Invalid(str(err)) from None
+
+
+# One escape of a JSON string; the group is a surrogate that is not half of a pair.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def _exposed(text: bytes) -> bytes:
+    """`text` with each lone surrogate as the bytes it stands for, which are not UTF-8.
+
+    The decoder trips over a lone surrogate wherever it is, also in a reading that
+    it only passes by, and so one bad reading would take its whole message along.
+    """
+    if b"\\ud" not in text and b"\\uD" not in text:
+        return text
+    return _ESCAPE.sub(
+        lambda found: (
+            chr(int(found[1], 16)).encode(errors="surrogatepass") if found[1] else found[0]
+        ),
+        text,
+    )
+
+
+def _hidden(text: bytes) -> bytes:
+    """What `_exposed` was made from."""
+    return text.decode(errors="surrogatepass").encode(errors="backslashreplace")
+
+
+def _check_surrogates(exposed: bytes) -> None:
+    try:
+        exposed.decode()
+    except UnicodeDecodeError:
+        raise Invalid("lone surrogate") from None
 
 
 def decode(kind: type[P], payload: bytes, *, site: str | None = None) -> P:
@@ -159,7 +198,9 @@ def decode(kind: type[P], payload: bytes, *, site: str | None = None) -> P:
     Raises:
         Invalid: anything that the contract does not allow.
     """
-    part = _checked(msgspec.json.Decoder(kind), plain(payload))
+    text = _exposed(plain(payload))
+    _check_surrogates(text)
+    part = _decoded(msgspec.json.Decoder(kind), text)
     if site is not None and getattr(part, "site", site) != site:
         raise Invalid(f"speaks for {part.site!r} on the topic of {site!r}")  # type: ignore[attr-defined]  # every kind with a site has it
     for name in ("at", "expires_at"):
@@ -178,7 +219,13 @@ def decode_readings(payload: bytes, *, site: str) -> Batch:
     Raises:
         Invalid: the envelope breaks the contract, so nothing in it can be used.
     """
-    envelope = _checked(_envelope, plain(payload))
+    text = plain(payload)
+    exposed = _exposed(text)
+    envelope = _decoded(_envelope, exposed)
+    if exposed != text:
+        for name, field in _decoded(_fields, exposed).items():
+            if name != "readings":  # each of those is judged alone
+                _check_surrogates(bytes(field))
     if envelope.site != site:
         raise Invalid(f"speaks for {envelope.site!r} on the topic of {site!r}")
     good: list[GoodReading] = []
@@ -188,7 +235,7 @@ def decode_readings(payload: bytes, *, site: str) -> Batch:
         try:
             good.append(decode_reading(raw))
         except Invalid as err:
-            bad.append(BadReading(_seq_of(raw), str(err), raw))
+            bad.append(BadReading(_seq_of(raw), str(err), _hidden(raw)))
     return Batch(envelope, good, bad)
 
 
@@ -198,7 +245,9 @@ def decode_reading(raw: bytes) -> GoodReading:
     Raises:
         Invalid: anything that the contract does not allow.
     """
-    reading = _checked(_reading, raw)
+    exposed = _exposed(raw)
+    _check_surrogates(exposed)
+    reading = _decoded(_reading, exposed)
     if reading.dead is not UNSET:
         for edge in reading.dead:
             epoch(edge.start)

@@ -16,7 +16,7 @@ MAX_SEQ = 2**63 - 1
 
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
 SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{1,62}\Z"
-_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z"
 
 Uuid = Annotated[str, Meta(pattern=_UUID)]
 SiteId = Annotated[str, Meta(pattern=SITE_PATTERN)]
