@@ -24,11 +24,11 @@ class Mqtt:
 
     url: str = "mqtt://127.0.0.1:1883"
     version: Literal["auto", "5", "3.1.1"] = "auto"
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     username: str | None = None
-    password_file: str | None = None
+    password_file: Path | None = None
     keepalive_s: int = 15
 
 
@@ -83,12 +83,18 @@ def load(path: Path) -> Config:
     if "version" in table.get("mqtt", {}):
         table["mqtt"]["version"] = str(table["mqtt"]["version"])
     try:
-        config = msgspec.convert(table, Config)
+        config = msgspec.convert(table, Config, dec_hook=_path)
     except msgspec.ValidationError as err:
         text, _, place = str(err).partition(" - at ")
         raise ConfigError(f"{path}: {place.strip('`$.') or 'file'}: {text.lower()}") from None
     _check(path, config)
     return config
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
 
 
 def _refuse_unknown(path: Path, table: dict[str, object]) -> None:
@@ -117,7 +123,7 @@ def _check(path: Path, config: Config) -> None:
         refuse("mqtt.keepalive_s", f"{mqtt.keepalive_s} must be 1 to 3600")
     for name in _FILES:
         file = getattr(mqtt, name)
-        if file is not None and not Path(file).is_file():
+        if file is not None and not file.is_file():
             refuse(f"mqtt.{name}", f"no such file: {file}")
     if (mqtt.cert_file is None) != (mqtt.key_file is None):
         refuse("mqtt.cert_file", "cert_file and key_file belong together; give both or none")

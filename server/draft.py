@@ -59,7 +59,7 @@ class Draft:
         self._revisions: list[Incident] = []
         self._bodies: dict[tuple[int, int], bytes] = {}
         self.rows: list[ReadingRow] = []
-        self.anchors: dict[str, Anchors] = {}
+        self._anchors: dict[str, Anchors] = {}
         self.posts = 0
 
     def health(self, site: str) -> Health:
@@ -70,6 +70,14 @@ class Draft:
     def put_health(self, health: Health) -> None:
         """Change a site's health."""
         self._healths[health.site] = health
+
+    def anchors(self, site: str) -> Anchors:
+        """What anchors the times of a site's boots."""
+        return self._anchors.get(site) or self._memory.anchors.get(site, ())
+
+    def put_anchors(self, site: str, anchors: Anchors) -> None:
+        """Change them."""
+        self._anchors[site] = anchors
 
     def stream(self, site: str, stream: str) -> StreamRow:
         """A stream as this transaction sees it; made where it is new."""
@@ -206,7 +214,7 @@ class Draft:
         memory = self._memory
         memory.streams.update(self._streams)
         memory.places.update(self._places)
-        memory.anchors.update(self.anchors)
+        memory.anchors.update(self._anchors)
         for site in self._places:
             memory.healths.setdefault(site, Health(site))
         memory.healths.update(self._healths)

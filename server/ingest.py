@@ -8,59 +8,25 @@ is used by one thread at a time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
-
-import msgspec
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from agent import wire
-from server import clock, health
+from server import health, payloads
 from server.draft import Draft, Memory
 from server.health import Health, Opened
+from server.intake import Intake, Message, Progress, Taken
 from server.model import Kind, Rules, Site, Status
 from server.store import (
-    FLAG_CORRECTED,
-    FLAG_UNCERTAIN,
-    ReadingRow,
+    Letter,
     Store,
     StoreError,
-    StreamRow,
 )
 
+_ALIVE_S = 5.0
+"""How often the sign of our own life is written, when nothing else is."""
+
 log = logging.getLogger(__name__)
-
-
-class Message(Protocol):
-    """What arrived: `received_at` is stamped on receipt."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def payload(self) -> bytes: ...
-    @property
-    def retain(self) -> bool: ...
-    @property
-    def received_at(self) -> float: ...
-
-
-class Progress(NamedTuple):
-    """Where a stream stands after a commit."""
-
-    site: str
-    stream: str
-    through: int
-    gap: tuple[int, int] | None
-    newest: bool  # the site's newest stream, whose ack stands retained
-
-
-@dataclass(slots=True)
-class Taken:
-    """What a commit allows to be said."""
-
-    progress: dict[tuple[str, str], Progress] = field(default_factory=dict)
-    echoes: list[tuple[str, str]] = field(default_factory=list)  # site, id
-    posts: int = 0
 
 
 class Ticked(NamedTuple):
@@ -79,6 +45,7 @@ class Ingest:
         self._retain_s = resolved_retain_s
         self._memory = Memory()
         self._version = -1
+        self._alive_at = 0.0
         self._load()
 
     def _load(self) -> None:
@@ -92,7 +59,7 @@ class Ingest:
     def _draft(self) -> Draft:
         return Draft(self._memory, self._store, self._rules, self._retain_s)
 
-    def take(self, messages: list[Message], now: float, *, caught_up: bool) -> Taken:
+    def take(self, messages: Sequence[Message], now: float, *, caught_up: bool) -> Taken:
         """Commit a batch. Only afterwards may it be acknowledged.
 
         A message on which our own code fails is set aside alone, so that one
@@ -117,98 +84,27 @@ class Ingest:
             whole.posts += part.posts
         return whole
 
-    def _take(self, messages: list[Message], now: float, *, caught_up: bool) -> Taken:
-        taken = Taken()
+    def _take(self, messages: Sequence[Message], now: float, *, caught_up: bool) -> Taken:
         draft = self._draft()
+        intake = Intake(draft, self._store, self._rules, caught_up=caught_up)
         with self._store.transaction():
             for message in messages:
                 try:
-                    self._one(draft, taken, message, caught_up=caught_up)
+                    intake.take(message)
                 except wire.Invalid as err:
                     self._store.quarantine(
                         message.received_at, message.topic, str(err), message.payload
                     )
             draft.save(now)
         draft.merge()
-        self._report(draft, taken)
-        return taken
+        return self._reported(draft, intake.taken)
 
     def _set_aside(self, message: Message, now: float) -> Taken:
         with self._store.transaction():
             self._store.quarantine(now, message.topic, "internal error, see log", message.payload)
         return Taken()
 
-    def _one(self, draft: Draft, taken: Taken, message: Message, *, caught_up: bool) -> None:
-        site, leaf = wire.split_site_topic(message.topic)
-        if leaf == "readings":
-            self._readings(draft, taken, site, message)
-        elif leaf == "presence":
-            if not message.payload:
-                return
-            presence = wire.decode(wire.Presence, message.payload, site=site)
-            step = health.meet(
-                draft.health(site),
-                presence,
-                message.received_at,
-                self._rules,
-                retained=message.retain,
-                caught_up=caught_up,
-            )
-            draft.apply(*step)
-        elif leaf == "replies":
-            reply = wire.decode(wire.Reply, message.payload, site=site)
-            if reply.echo is True:
-                taken.echoes.append((site, reply.id))
-        else:
-            raise wire.Invalid(f"no device publishes {leaf!r}")
-
-    def _readings(self, draft: Draft, taken: Taken, site: str, message: Message) -> None:
-        batch = wire.decode_readings(message.payload, site=site)
-        envelope = batch.envelope
-        now = message.received_at
-        row = draft.stream(site, envelope.stream)
-        anchors = draft.anchors.get(site) or self._memory.anchors.get(site, ())
-        anchors = clock.anchored(anchors, envelope, now)
-        draft.anchors[site] = anchors
-        seqs, lost = row.seqs.forget_below(envelope.oldest)
-        state = draft.health(site)
-        for good in batch.good:
-            reading = good.reading
-            if seqs.has(reading.seq) and not self._is_new(draft, row, good, message):
-                continue
-            seqs = seqs.add(reading.seq)
-            when = clock.when(good, anchors)
-            flags = FLAG_CORRECTED * when.corrected | FLAG_UNCERTAIN * when.uncertain
-            draft.add_reading(ReadingRow(row.id, reading.seq, now, when.taken_at, flags, good.raw))
-            state, events = health.observe(state, reading, envelope, now, self._rules)
-            if events:
-                draft.apply(state, events)
-        for bad in batch.bad:
-            self._store.quarantine(now, message.topic, bad.reason, bad.raw)
-            if bad.seq is not None:
-                seqs = seqs.add(bad.seq)
-        draft.put_health(state)
-        draft.put_stream(row._replace(seqs=seqs, lost=row.lost + lost))
-        taken.progress[site, envelope.stream] = Progress(
-            site, envelope.stream, 0, None, newest=True
-        )
-
-    def _is_new(
-        self, draft: Draft, row: StreamRow, good: wire.GoodReading, message: Message
-    ) -> bool:
-        """Whether a name that is accounted for has no reading yet.
-
-        The same reading again changes nothing; another under its name is set aside.
-        """
-        stored = draft.body(row.id, good.reading.seq)
-        if stored is None:
-            return True  # known lost, or quarantined, and yet it came
-        if stored != good.raw and msgspec.json.decode(stored) != msgspec.json.decode(good.raw):
-            reason = f"seq {good.reading.seq} is already stored with other content"
-            self._store.quarantine(message.received_at, message.topic, reason, good.raw)
-        return False
-
-    def _report(self, draft: Draft, taken: Taken) -> None:
+    def _reported(self, draft: Draft, taken: Taken) -> Taken:
         """Fill in what became of each stream, now that it is committed."""
         taken.posts = draft.posts
         for site, stream in taken.progress:
@@ -216,8 +112,9 @@ class Ingest:
             seen = self._memory.healths[site].seen
             newest = seen is None or seen.stream == stream
             taken.progress[site, stream] = Progress(site, stream, seqs.through, seqs.gap(), newest)
+        return taken
 
-    def tick(self, now: float, proven_at: float, posted: Iterable[int] = ()) -> Ticked:
+    def tick(self, now: float, proven_at: float, posted: Sequence[int] = ()) -> Ticked:
         """What time alone does: silences run out, old alerts are cleared.
 
         Args:
@@ -227,12 +124,16 @@ class Ingest:
             posted: letters that the broker has acknowledged.
 
         """
+        due = self._store.due(now)
+        idle = not due and not posted and not self._store.clear_due(now)
+        if idle and proven_at - self._alive_at < _ALIVE_S:
+            return Ticked(0, unproven=False)
         draft = self._draft()
         unproven = False
         with self._store.transaction():
-            self._store.set_alive_at(now)
+            self._store.set_alive_at(proven_at)
             self._store.posted(posted)
-            for site in self._store.due(now):
+            for site in due:
                 one = draft.health(site)
                 due_at = health.due_at(one, self._rules)
                 if due_at is not None and due_at > proven_at:
@@ -241,8 +142,10 @@ class Ingest:
                     draft.apply(*health.expire(one, now, self._rules))
             for topic in self._store.clear_due(now):
                 draft.post(topic, b"")
+                self._store.cleared(topic)
             draft.save(now)
         draft.merge()
+        self._alive_at = proven_at
         return Ticked(draft.posts, unproven)
 
     def absent(self, from_at: float, to_at: float, reason: str) -> None:
@@ -254,6 +157,24 @@ class Ingest:
                 draft.put_health(health.absent(one, to_at))
             draft.save(to_at)
         draft.merge()
+
+    def letters(self, after: int) -> list[Letter]:
+        """Letters of the outbox with an id above `after`, in order."""
+        return self._store.outbox(after)
+
+    def standing(self) -> Iterator[tuple[str, bytes]]:
+        """All that should stand retained: alerts that fire, states, acks."""
+        memory = self._memory
+        for incident in memory.firing.values():
+            yield payloads.alert(incident)
+        for name, one in memory.healths.items():
+            offline = memory.firing.get((name, Kind.SITE_OFFLINE))
+            yield payloads.state(memory.site(name), one, offline)
+        for row in self._store.streams():
+            seen = memory.healths[row.site].seen if row.site in memory.healths else None
+            if seen is not None and seen.stream == row.stream:
+                ack = wire.Ack(v=wire.VERSION, stream=row.stream, through=row.seqs.through)
+                yield wire.site_topic(row.site, "acks"), wire.encode(ack)
 
     def alive_at(self) -> float | None:
         """When ingest last said that it lives, before this start."""

@@ -91,7 +91,7 @@ def alert(incident: Incident) -> tuple[str, bytes]:
     return topic, _json.encode(alert_body(incident))
 
 
-def command(site: str, identity: str, do: str, expires_at: float, **args: object) -> bytes:
+def command(site: str, identity: str, do: str, expires_at: float, args: dict[str, object]) -> bytes:
     """A command to one agent."""
     body = {
         "v": VERSION,

@@ -139,7 +139,7 @@ class Store(Protocol):
     def post(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish once the transaction has ended."""
 
-    def outbox(self, after: int, limit: int) -> list[Letter]:
+    def outbox(self, after: int) -> list[Letter]:
         """Letters with an id above `after`, in order."""
 
     def posted(self, ids: Iterable[int]) -> None:
@@ -149,7 +149,10 @@ class Store(Protocol):
         """Clear a retained topic then."""
 
     def clear_due(self, now: float) -> list[str]:
-        """Topics to clear now; they are no longer listed afterwards."""
+        """Topics to clear now."""
+
+    def cleared(self, topic: str) -> None:
+        """The clearing of a topic is in the outbox."""
 
     def quarantine(self, at: float, topic: str, reason: str, payload: bytes) -> None:
         """Set a message aside with its reason."""

@@ -71,14 +71,20 @@ class SqliteStore:
             (entry for entry in (resources.files("server.store") / "schema").iterdir()),
             key=lambda entry: entry.name,
         )
+        if self._version() == len(scripts):
+            return
         with self.transaction():
-            (version,) = self._one("PRAGMA user_version") or (0,)
-            if not isinstance(version, int) or version > len(scripts):
+            version = self._version()
+            if version > len(scripts):
                 raise StoreError(f"database {self._path} is of a newer Pantau; upgrade this one")
             for number, script in enumerate(scripts[version:], version + 1):
                 for statement in _statements(script.read_text(encoding="utf-8")):
                     self._run(statement)
                 self._run(f"PRAGMA user_version={number}")
+
+    def _version(self) -> int:
+        row = self._one("PRAGMA user_version")
+        return int(str(row[0])) if row else 0
 
     def _run(self, sql: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
         try:
@@ -241,10 +247,9 @@ class SqliteStore:
             [topic, payload, int(retain)],
         )
 
-    def outbox(self, after: int, limit: int) -> list[Letter]:
+    def outbox(self, after: int) -> list[Letter]:
         rows = self._run(
-            "SELECT id, topic, payload, retain FROM outbox WHERE id > ? ORDER BY id LIMIT ?",
-            [after, limit],
+            "SELECT id, topic, payload, retain FROM outbox WHERE id > ? ORDER BY id", [after]
         )
         return [Letter(number, topic, body, bool(retain)) for number, topic, body, retain in rows]
 
@@ -255,8 +260,11 @@ class SqliteStore:
         self._run("INSERT OR REPLACE INTO clearing (topic, clear_at) VALUES (?,?)", [topic, at])
 
     def clear_due(self, now: float) -> list[str]:
-        rows = self._run("DELETE FROM clearing WHERE clear_at <= ? RETURNING topic", [now])
-        return [row[0] for row in rows.fetchall()]
+        rows = self._run("SELECT topic FROM clearing WHERE clear_at <= ?", [now])
+        return [row[0] for row in rows]
+
+    def cleared(self, topic: str) -> None:
+        self._run("DELETE FROM clearing WHERE topic = ?", [topic])
 
     def quarantine(self, at: float, topic: str, reason: str, payload: bytes) -> None:
         self._run(

@@ -1,0 +1,134 @@
+"""What one message does to a draft: decode, account for, judge.
+
+A message that breaks the contract raises `wire.Invalid` before it has changed
+anything; a single reading that does is set aside alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from agent import wire
+from server import clock, health
+from server.draft import Draft
+from server.model import Rules
+from server.store import FLAG_CORRECTED, FLAG_UNCERTAIN, ReadingRow, Store, StreamRow
+
+
+class Message(Protocol):
+    """What arrived: `received_at` is stamped on receipt."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def retain(self) -> bool: ...
+    @property
+    def received_at(self) -> float: ...
+
+
+class Progress(NamedTuple):
+    """Where a stream stands after a commit."""
+
+    site: str
+    stream: str
+    through: int
+    gap: tuple[int, int] | None
+    newest: bool  # the site's newest stream, whose ack stands retained
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a commit allows to be said."""
+
+    progress: dict[tuple[str, str], Progress] = field(default_factory=dict)
+    echoes: list[tuple[str, str]] = field(default_factory=list)  # site, id
+    posts: int = 0
+
+
+class Intake:
+    """The messages of one transaction, taken in one after the other."""
+
+    def __init__(self, draft: Draft, store: Store, rules: Rules, *, caught_up: bool) -> None:
+        self._draft = draft
+        self._store = store
+        self._rules = rules
+        self._caught_up = caught_up
+        self.taken = Taken()
+
+    def take(self, message: Message) -> None:
+        """Take in one message.
+
+        Raises:
+            wire.Invalid: it breaks the contract, and has changed nothing.
+        """
+        site, leaf = wire.split_site_topic(message.topic)
+        if leaf == "readings":
+            self._readings(site, message)
+        elif leaf == "presence":
+            if not message.payload:
+                return
+            presence = wire.decode(wire.Presence, message.payload, site=site)
+            step = health.meet(
+                self._draft.health(site),
+                presence,
+                message.received_at,
+                self._rules,
+                retained=message.retain,
+                caught_up=self._caught_up,
+            )
+            self._draft.apply(*step)
+        elif leaf == "replies":
+            reply = wire.decode(wire.Reply, message.payload, site=site)
+            if reply.echo is True:
+                self.taken.echoes.append((site, reply.id))
+        else:
+            raise wire.Invalid(f"no device publishes {leaf!r}")
+
+    def _readings(self, site: str, message: Message) -> None:
+        draft = self._draft
+        batch = wire.decode_readings(message.payload, site=site)
+        envelope = batch.envelope
+        now = message.received_at
+        row = draft.stream(site, envelope.stream)
+        anchors = clock.anchored(draft.anchors(site), envelope, now)
+        draft.put_anchors(site, anchors)
+        seqs, lost = row.seqs.forget_below(envelope.oldest)
+        state = draft.health(site)
+        for good in batch.good:
+            reading = good.reading
+            if seqs.has(reading.seq) and not self._is_new(row, good, message):
+                continue
+            seqs = seqs.add(reading.seq)
+            when = clock.when(good, anchors)
+            flags = FLAG_CORRECTED * when.corrected | FLAG_UNCERTAIN * when.uncertain
+            draft.add_reading(ReadingRow(row.id, reading.seq, now, when.taken_at, flags, good.raw))
+            state, events = health.observe(state, reading, envelope, now, self._rules)
+            if events:
+                draft.apply(state, events)
+        for bad in batch.bad:
+            self._store.quarantine(now, message.topic, bad.reason, bad.raw)
+            if bad.seq is not None:
+                seqs = seqs.add(bad.seq)
+        draft.put_health(state)
+        draft.put_stream(row._replace(seqs=seqs, lost=row.lost + lost))
+        self.taken.progress[site, envelope.stream] = Progress(
+            site, envelope.stream, 0, None, newest=True
+        )
+
+    def _is_new(self, row: StreamRow, good: wire.GoodReading, message: Message) -> bool:
+        """Whether a name that is accounted for has no reading yet.
+
+        The same reading again changes nothing; another under its name is set aside.
+        """
+        stored = self._draft.body(row.id, good.reading.seq)
+        if stored is None:
+            return True  # known lost, or quarantined, and yet it came
+        if stored != good.raw and msgspec.json.decode(stored) != msgspec.json.decode(good.raw):
+            reason = f"seq {good.reading.seq} is already stored with other content"
+            self._store.quarantine(message.received_at, message.topic, reason, good.raw)
+        return False

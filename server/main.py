@@ -1,0 +1,128 @@
+"""``pantau ingest``: the service. Connects, works, and connects again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import random
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from agent.wire import PREFIX
+from server import config, mqtt, notify, payloads
+from server.config import Config, ConfigError
+from server.ingest import Ingest
+from server.session import Session
+from server.store import StoreError, open_store
+
+_TOPICS = (
+    f"{PREFIX}/sites/+/readings",
+    f"{PREFIX}/sites/+/presence",
+    f"{PREFIX}/sites/+/replies",
+    payloads.MARKER,
+)
+_FIRST_DELAY_S = 1.0
+_MOST_DELAY_S = 15.0
+_FAREWELL_S = 2.0
+_USER = "_ingest"
+
+log = logging.getLogger(__name__)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the service until SIGTERM or SIGINT; gives the exit code.
+
+    Raises:
+        ConfigError: the configuration, or at the first login the broker, says
+            that somebody has to change something first.
+        StoreError: the database cannot be opened.
+    """
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+    settings = config.load(args.config)
+    return asyncio.run(Service(settings).run())
+
+
+class Service:
+    """Ingest with its store, over all its connections."""
+
+    def __init__(self, settings: Config) -> None:
+        self._settings = settings
+        self._store = open_store(settings.store.url)
+        self._ingest = Ingest(self._store, settings.health, settings.alerts.resolved_retain_s)
+        self._ingest.refresh_registry(time.time())
+        self._blind_since = self._ingest.alive_at()
+        self._said = ""
+
+    async def run(self) -> int:
+        """Work until told to stop."""
+        work = asyncio.ensure_future(self._work())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.cancel)
+        notify.systemd("READY=1")
+        try:
+            await work
+        except asyncio.CancelledError:
+            notify.systemd("STOPPING=1")
+        finally:
+            self._store.close()
+        return 0
+
+    async def _work(self) -> None:
+        delay_s = _FIRST_DELAY_S
+        with ThreadPoolExecutor(1, "store") as worker:
+            while True:
+                began_at = time.time()
+                try:
+                    await self._connection(worker)
+                except mqtt.Refused as err:
+                    if err.permanent and not self._said:
+                        raise ConfigError(str(err)) from None
+                    self._say(str(err))
+                except mqtt.Lost as err:
+                    self._say(str(err))
+                if time.time() - began_at > _MOST_DELAY_S:
+                    delay_s = _FIRST_DELAY_S
+                await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311  # jitter
+                delay_s = min(2 * delay_s, _MOST_DELAY_S)
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            log.warning("%s; trying again", text)
+        self._said = text
+        notify.systemd(f"STATUS={text}")
+
+    async def _connection(self, worker: ThreadPoolExecutor) -> None:
+        user = self._settings.mqtt.username or _USER
+        will = mqtt.Will(*payloads.service(payloads.INGEST, "offline", time.time()))
+        async with mqtt.connect(self._settings.mqtt, user, will, _TOPICS) as link:
+            session = Session(link, self._ingest, worker, self._blind_since)
+            log.info("connected to %s", self._settings.mqtt.url)
+            self._said = "connected"
+            notify.systemd("STATUS=connected")
+            try:
+                await session.run()
+            except asyncio.CancelledError:
+                await self._farewell(link)
+                raise
+            finally:
+                if session.proven_at:
+                    self._blind_since = session.proven_at
+
+    async def _farewell(self, link: mqtt.Connection) -> None:
+        """Say that we end on purpose, so that the will need not."""
+        topic, payload = payloads.service(payloads.INGEST, "offline", time.time())
+        link.publish(topic, payload, retain=True)
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await link.published()
+        except (TimeoutError, mqtt.Lost):
+            return
+
+
+__all__ = ["ConfigError", "Service", "StoreError", "run"]

@@ -1,0 +1,210 @@
+"""One connection of ingest to the broker, from login to loss.
+
+Messages are committed, then acknowledged, then answered, in that order. Three
+loops share the connection: what arrives, what time brings, and what must be
+published. Everything that touches the store runs on one worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from agent import wire
+from server import notify, payloads
+from server.alerts import Publisher
+from server.ingest import Ingest
+from server.intake import Progress, Taken
+from server.mqtt import Connection, Message
+from server.resend import Holes
+from server.store import StoreError
+
+BATCH = 500
+"""Most messages in one transaction; the broker fills the next meanwhile."""
+_TICK_S = 0.25
+_PROOF_S = 5.0
+"""A marker is sent at least so often, so that our own absence has an edge."""
+_SERVICE_S = 30.0
+_STALL_S = 5.0
+"""Our own loop standing still for longer counts as absence."""
+_RETRY_S = 1.0
+_COMMAND_S = 60.0
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """The work on one connection."""
+
+    def __init__(
+        self, link: Connection, ingest: Ingest, worker: Executor, blind_since: float | None
+    ) -> None:
+        self._link = link
+        self._ingest = ingest
+        self._worker = worker
+        self._blind_since = blind_since
+        self._publisher = Publisher(link, ingest)
+        self._holes = Holes()
+        self._acks: dict[tuple[str, str], Progress] = {}
+        self._markers: dict[str, float] = {}
+        self._caught_up = False
+        self.proven_at = 0.0
+        """Everything that reached the broker until then has been taken in."""
+
+    async def run(self) -> None:
+        """Work until the connection is lost or the task is cancelled."""
+        self._send_marker()
+        self._say_online()
+        await self._retried(self._publisher.begin)
+        loops = (self._receive(), self._keep_time(), self._stay_known())
+        tasks = [asyncio.ensure_future(loop) for loop in loops]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _off(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def _retried(self, work: Callable[[], T]) -> T:
+        """Do `work` on the store, again until it succeeds: nothing is lost meanwhile."""
+        failed = ""
+        while True:
+            try:
+                done = await self._off(work)
+            except StoreError as err:
+                if str(err) != failed:
+                    failed = str(err)
+                    log.error("%s; trying again every %.0f s, nothing is lost", failed, _RETRY_S)
+                notify.systemd(f"STATUS={failed}")
+                await asyncio.sleep(_RETRY_S)
+            else:
+                if failed:
+                    log.warning("the store works again")
+                return done
+
+    async def _receive(self) -> None:
+        while True:
+            batch = await self._link.next_batch(BATCH)
+            await self._commit(batch.messages)
+            self._link.acknowledge(batch)
+
+    async def _commit(self, messages: list[Message]) -> None:
+        """Commit in the order of arrival; a marker is an edge in it."""
+        run: list[Message] = []
+        for message in messages:
+            if message.topic != payloads.MARKER:
+                run.append(message)
+                continue
+            await self._take(run)
+            run = []
+            await self._proven(message)
+        await self._take(run)
+
+    async def _take(self, messages: list[Message]) -> None:
+        if not messages:
+            return
+        caught_up = self._caught_up
+        taken = await self._retried(
+            lambda: self._ingest.take(messages, time.time(), caught_up=caught_up)
+        )
+        self._answer(taken)
+        if taken.posts:
+            await self._retried(self._publisher.load)
+            self._publisher.send()
+
+    def _answer(self, taken: Taken) -> None:
+        now = time.time()
+        for key, progress in taken.progress.items():
+            self._acks[key] = progress
+            self._holes.note(progress.site, progress.stream, progress.gap, now)
+        for site, identity in taken.echoes:
+            self._command(site, identity, "echo", {})
+
+    async def _proven(self, message: Message) -> None:
+        sent_at = self._markers.pop(payloads.marker_id(message.payload) or "", None)
+        if sent_at is None:
+            return  # of an earlier connection
+        self.proven_at = max(self.proven_at, sent_at)
+        if not self._caught_up:
+            await self._catch_up(time.time(), "broker or ingest was away")
+
+    async def _catch_up(self, now: float, reason: str) -> None:
+        since = self._blind_since
+        if since is not None:
+            await self._retried(lambda: self._ingest.absent(since, now, reason))
+            log.info("caught up after %.1f s", now - since)
+        self._blind_since = None
+        self._caught_up = True
+
+    def _send_marker(self) -> None:
+        identity = uuid.uuid4().hex
+        self._markers[identity] = time.time()
+        self._link.publish(payloads.MARKER, payloads.marker(identity))
+
+    async def _keep_time(self) -> None:
+        marked_at = time.time()
+        while True:
+            slept_at = time.time()
+            await asyncio.sleep(_TICK_S)
+            now = time.time()
+            self._flush_acks()
+            self._ask(now)
+            if not self._caught_up:
+                continue
+            if now - slept_at > _STALL_S:
+                self._caught_up = False
+                self._blind_since = slept_at
+                self._send_marker()
+                continue
+            unproven = await self._tick(now)
+            if (unproven and not self._markers) or now - marked_at >= _PROOF_S:
+                marked_at = now
+                self._send_marker()
+
+    async def _tick(self, now: float) -> bool:
+        posted = self._publisher.take_posted()
+        proven_at = self.proven_at
+        ticked = await self._retried(lambda: self._ingest.tick(now, proven_at, posted))
+        registered = await self._retried(lambda: self._ingest.refresh_registry(now))
+        if ticked.posts or registered:
+            await self._retried(self._publisher.load)
+        self._publisher.send()
+        notify.systemd("WATCHDOG=1")
+        return ticked.unproven
+
+    async def _stay_known(self) -> None:
+        while True:
+            await asyncio.sleep(_SERVICE_S)
+            self._say_online()
+
+    def _say_online(self) -> None:
+        topic, payload = payloads.service(payloads.INGEST, "online", time.time())
+        self._link.publish(topic, payload, retain=True)
+
+    def _flush_acks(self) -> None:
+        for progress in self._acks.values():
+            ack = wire.Ack(v=wire.VERSION, stream=progress.stream, through=progress.through)
+            topic = wire.site_topic(progress.site, "acks")
+            self._link.publish(topic, wire.encode(ack), retain=progress.newest)
+        self._acks.clear()
+
+    def _ask(self, now: float) -> None:
+        for ask in self._holes.due(now):
+            log.info("asking %s for seq %d to %d", ask.site, ask.low, ask.high)
+            args = {"stream": ask.stream, "from": ask.low, "to": ask.high}
+            self._command(ask.site, str(uuid.uuid4()), "resend", args)
+
+    def _command(self, site: str, identity: str, do: str, args: dict[str, object]) -> None:
+        payload = payloads.command(site, identity, do, time.time() + _COMMAND_S, args)
+        self._link.publish(wire.site_topic(site, "commands"), payload)

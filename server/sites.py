@@ -1,0 +1,136 @@
+"""The commands of the registry: import, list, show, retire."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import msgspec
+from rich.table import Table
+
+from server import registry
+from server.model import Site
+from server.show import CommandError, console, local, open_for
+from server.store import Store
+
+
+def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``pantau sites …``."""
+    sites = commands.add_parser("sites", help="the registry of sites")
+    verbs = sites.add_subparsers(dest="verb", metavar="VERB", required=True)
+    imports = verbs.add_parser("import", help="add and change sites from a CSV file")
+    imports.add_argument("file", metavar="FILE.csv", type=Path)
+    imports.add_argument("--dry-run", action="store_true", help="show what would change")
+    imports.set_defaults(run=import_csv)
+    lists = verbs.add_parser("list", help="all sites of the registry")
+    lists.add_argument("--json", action="store_true", help="one object a line")
+    lists.set_defaults(run=list_sites)
+    shows = verbs.add_parser("show", help="one site, and how it stands")
+    shows.add_argument("site", metavar="SITE")
+    shows.add_argument("--json", action="store_true", help="one object")
+    shows.set_defaults(run=show)
+    retires = verbs.add_parser("retire", help="take a site out of service")
+    retires.add_argument("site", metavar="SITE")
+    retires.set_defaults(run=retire)
+
+
+def import_csv(args: argparse.Namespace) -> int:
+    """Import everything or nothing; absent rows stay."""
+    try:
+        sites = registry.parse(args.file.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise CommandError(f"{args.file}: cannot be read: {err.strerror}") from None
+    except UnicodeDecodeError as err:
+        raise CommandError(f"{args.file}: not UTF-8 at byte {err.start}; save it so") from None
+    except registry.CsvError as err:
+        raise CommandError(f"{args.file}: {err}; nothing was imported") from None
+    with open_for(args, create=True) as store, store.transaction():
+        changes = registry.changes(sites, store.sites())
+        if args.dry_run:
+            for change in changes:
+                print(change.text())
+        elif changes:
+            store.put_sites(change.site for change in changes)
+    added = sum(change.before is None or change.before.retired for change in changes)
+    would = "would be " if args.dry_run else ""
+    print(
+        f"{added} {would}added, {len(changes) - added} {would}changed,"
+        f" {len(sites) - len(changes)} unchanged"
+    )
+    return 0
+
+
+def list_sites(args: argparse.Namespace) -> int:
+    """All sites of the registry, retired ones marked."""
+    with open_for(args) as store:
+        sites = store.sites().values()
+    if args.json:
+        for site in sites:
+            print(_json(site))
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for column in ("site", "name", "district", "isp", "contract"):
+        table.add_column(column)
+    for site in sites:
+        name = f"{site.name} (retired)" if site.retired else site.name
+        table.add_row(site.id, name, site.district, site.isp, site.contract)
+    console().print(table)
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """One site: its row of the registry, its state, its streams."""
+    with open_for(args) as store:
+        site = _known(store, args.site)
+        health = next((row.health for row in store.healths() if row.health.site == site.id), None)
+        streams = [row for row in store.streams() if row.site == site.id]
+    if args.json:
+        body = {
+            **_fields(site),
+            "status": health.status if health else "unknown",
+            "streams": [
+                {"stream": row.stream, "through": row.seqs.through, "lost": row.lost}
+                for row in streams
+            ],
+        }
+        print(msgspec.json.encode(body).decode())
+        return 0
+    for name, value in _fields(site).items():
+        print(f"{name:<12} {'' if value is None else value}")
+    if health is not None:
+        print(f"{'status':<12} {health.status} since {local(site, health.since)}")
+        print(f"{'last reading':<12} {local(site, health.last_reading_at)}")
+        for reason in health.reasons:
+            print(f"{'':<12} {reason}")
+    for row in streams:
+        lost = f", {row.lost} lost at the device" if row.lost else ""
+        print(f"{'stream':<12} {row.stream}: stored through {row.seqs.through}{lost}")
+    return 0
+
+
+def retire(args: argparse.Namespace) -> int:
+    """Out of service: no more states and alerts; its readings stay."""
+    with open_for(args) as store, store.transaction():
+        site = _known(store, args.site)
+        if site.retired:
+            raise CommandError(f"{site.id} is already retired")
+        store.put_sites([replace(site, retired=True)])
+    print(f"{site.id} is retired; a running ingest applies it within 10 s")
+    return 0
+
+
+def _known(store: Store, name: str) -> Site:
+    site = store.sites().get(name)
+    if site is None:
+        raise CommandError(f"no site {name!r} in the registry; see 'pantau sites list'")
+    return site
+
+
+def _fields(site: Site) -> dict[str, object]:
+    fields = asdict(site)
+    return {"site": fields.pop("id"), **fields}
+
+
+def _json(site: Site) -> str:
+    return msgspec.json.encode(_fields(site)).decode()
