@@ -20,6 +20,8 @@ from server.mqtt.outgoing import Outgoing
 _VERSIONS = {"auto": (5, 4), "5": (5,), "3.1.1": (4,)}
 _ANSWER_S = 10.0
 """Longest wait for a connection with its CONNACK, and for a SUBACK."""
+_OTHER_VERSION_S = 3.0
+"""The same while another version can still be tried: amqtt leaves MQTT 5 unanswered."""
 _CLOSE_S = 2.0
 _NEVER_S = 0xFFFF_FFFF
 _REFUSED = 0x80
@@ -74,16 +76,16 @@ async def _opened(settings: Mqtt, client_id: str, will: Will) -> Connection:
     *preferred, last = _VERSIONS[settings.version]
     for version in preferred:
         try:
-            return await Connection(client_id, will)._open(settings, client_id, version)
+            connection = Connection(client_id, will)
+            return await connection._open(settings, client_id, version, _OTHER_VERSION_S)
         except Refused as err:
             if not err.other_version:
                 raise
-    return await Connection(client_id, will)._open(settings, client_id, last)
+    return await Connection(client_id, will)._open(settings, client_id, last, _ANSWER_S)
 
 
-async def _first_of(*ends: asyncio.Future[Any]) -> None:
-    """Return once one of `ends` is done, or the broker should have answered."""
-    await asyncio.wait(ends, timeout=_ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+async def _first_of(*ends: asyncio.Future[Any], within_s: float) -> None:
+    await asyncio.wait(ends, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
 
 
 class _Client(gmqtt.Client):  # type: ignore[misc]  # untyped, so the class is Any
@@ -195,7 +197,9 @@ class Connection:
 
     # Opening, waiting, ending.
 
-    async def _open(self, settings: Mqtt, client_id: str, version: int) -> Connection:
+    async def _open(
+        self, settings: Mqtt, client_id: str, version: int, within_s: float
+    ) -> Connection:
         host, port = login.address(settings)
         secure = login.tls(settings) or False
         if settings.username is not None:
@@ -204,14 +208,18 @@ class Connection:
             self._client.connect(host, port, secure, settings.keepalive_s, version, raise_exc=False)
         )
         try:
-            await _first_of(connecting, self._end)
+            await _first_of(connecting, self._end, within_s=within_s)
             handler = self._client._package_handler
             if handler.has_error:
                 raise login.refused(settings, client_id, handler._error._code)
+            if self._client._connection_state.protocol_version != version:
+                raise login.refused(settings, client_id, code=1)  # gmqtt would go on with another
             if connecting.done():
                 connecting.result()
             elif self._end.done():
-                raise login.unreached(settings, self._end.result().__cause__)
+                raise login.unreached(
+                    settings, await login.late_alert(settings) or self._end.result().__cause__
+                )
             elif self._client._connection is None:
                 raise login.unreached(settings, TimeoutError())
             else:
@@ -223,12 +231,13 @@ class Connection:
             raise
         finally:
             connecting.cancel()
+        self._in.opened()
         self._watch(settings.keepalive_s)
         return self
 
     async def _subscribe(self, settings: Mqtt, topics: Sequence[str]) -> None:
         self._client.subscribe([gmqtt.Subscription(topic, qos=1) for topic in topics])
-        await _first_of(self._granted, self._end)
+        await _first_of(self._granted, self._end, within_s=_ANSWER_S)
         self._raise_if_ended()
         if not self._granted.done():
             raise login.unanswered(settings)

@@ -52,9 +52,27 @@ class Incoming:
         self._loop = asyncio.get_running_loop()
         self._arrived: list[tuple[int | None, Message]] = []
         self._arrived_bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
         self._wanted = 1
         self._enough = asyncio.Event()
         self._ended: Exception | None = None
+
+    def opened(self) -> None:
+        """The connection stands: from now on read only while there is room.
+
+        gmqtt's reading loop is held, not the transport, which its stream reader
+        pauses and resumes by itself.
+        """
+        protocol = self._client._connection._protocol
+        read = protocol.read
+
+        async def read_when_room(size: int) -> bytes:
+            await self._room.wait()
+            data: bytes = await read(size)
+            return data
+
+        protocol.read = read_when_room
 
     async def next_batch(self, max_messages: int, gather_s: float) -> Batch:
         """At least one message; see `Connection.next_batch`."""
@@ -71,7 +89,7 @@ class Incoming:
         del self._arrived[:max_messages]
         self._arrived_bytes -= sum(len(message.payload) for message in batch.messages)
         if self._arrived_bytes <= _MAX_WAITING_BYTES:
-            self._client._connection._transport.resume_reading()
+            self._room.set()
         return batch
 
     def acknowledge(self, batch: Batch) -> None:
@@ -96,7 +114,7 @@ class Incoming:
         self._arrived.append((mid, message))
         self._arrived_bytes += len(payload)
         if self._arrived_bytes > _MAX_WAITING_BYTES:
-            self._client._connection._transport.pause_reading()
+            self._room.clear()
         if len(self._arrived) >= self._wanted:
             self._enough.set()
 

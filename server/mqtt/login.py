@@ -6,6 +6,7 @@ that a retry cannot mend: somebody has to change a file or the broker first.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from pathlib import Path
@@ -15,6 +16,7 @@ from server.config import Mqtt
 
 _PLAIN_PORT = 1883
 _TLS_PORT = 8883
+_ALERT_S = 2.0
 # CONNACK codes: MQTT 3.1.1 section 3.2.2.3, MQTT 5 section 3.2.2.2.
 _LOGIN_REFUSED = {4, 5, 0x86, 0x87, 0x8A, 0x8C}
 _CLIENT_ID_REFUSED = {2, 0x85}
@@ -104,14 +106,45 @@ def unreached(settings: Mqtt, err: BaseException | None) -> Refused:
     elif isinstance(err, ConnectionRefusedError):
         why, mend = "no broker there (connection refused)", "start it, or mend mqtt.url"
     elif isinstance(err, OSError) and not isinstance(err, ConnectionError):
-        why, mend = f"cannot be reached ({err.strerror or err})", "mend the network or mqtt.url"
+        why, mend = (
+            f"cannot be reached ({err.strerror or 'no address of it answers'})",
+            "mend the network or mqtt.url",
+        )
     else:
+        other = "mqtt" if settings.url.startswith("mqtts:") else "mqtts"
         return Refused(
-            f"{place}: closed without an answer; look at the broker's log, does it expect mqtts://?",
+            f"{place}: closed without an answer; look at its log, does it expect {other}://?",
             permanent=False,
             other_version=True,
         )
-    return Refused(f"{place}: {why}; {mend}", permanent=False)
+    return Refused(
+        f"{place}: {why}; {mend}", permanent=False, other_version=isinstance(err, TimeoutError)
+    )
+
+
+async def late_alert(settings: Mqtt) -> ssl.SSLError | None:
+    """Why the broker closed a TLS connection on which we had just logged in, if TLS says it.
+
+    In TLS 1.3 our certificate is judged after the handshake, for us, is over, and
+    the reset that then answers our CONNECT may overtake the alert. So connect
+    again, say nothing, and listen.
+    """
+    secure = tls(settings)
+    if secure is None:
+        return None
+    writer = None
+    try:
+        async with asyncio.timeout(_ALERT_S):
+            reader, writer = await asyncio.open_connection(*address(settings), ssl=secure)
+            await reader.read(1)
+    except ssl.SSLError as err:
+        return err
+    except OSError:  # the timeout too: no alert came
+        return None
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+    return None
 
 
 def unanswered(settings: Mqtt) -> Refused:
