@@ -165,6 +165,17 @@ def host_port(value: object) -> str:
 
 
 def resolver(value: object) -> str:
+    """ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; IPv6 as well."""
     given = text(value)
-    _address(_split_port(given)[0])
+    host, port = given, "53"
+    if given.startswith("["):
+        host, _, port = given[1:].partition("]:")
+    elif given.count(":") == 1:
+        host, port = _split_port(given)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        port = ""
+    if not (port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{given!r} is no address of a resolver; write ADDRESS or ADDRESS:PORT")
     return given

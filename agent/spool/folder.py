@@ -43,7 +43,21 @@ class Positions(NamedTuple):
     dropped: int
 
 
-def lock(path: Path) -> int:
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the folder for this process alone.
+
+    Raises:
+        SpoolError: another agent uses it, or it cannot be made or opened.
+    """
+    descriptor = take(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def take(path: Path) -> int:
     """Take the folder for this process alone; the descriptor holds it until closed.
 
     Raises:
@@ -64,15 +78,6 @@ def lock(path: Path) -> int:
             f"spool {path}: another pantau-agent uses it; stop that one first"
         ) from None
     return descriptor
-
-
-def is_locked(path: Path) -> bool:
-    """Whether an agent uses the folder now."""
-    try:
-        os.close(lock(path))
-    except SpoolError:
-        return path.exists()
-    return False
 
 
 def scan(path: Path) -> Found:

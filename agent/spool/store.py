@@ -58,7 +58,7 @@ class Spool:
         self._writer = Writer(boot)
         self._lock = threading.RLock()
         self._problem: str | None = None
-        self._folder = folder.lock(path)
+        self._folder = folder.take(path)
         try:
             self._open()
         except OSError as err:

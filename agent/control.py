@@ -1,0 +1,251 @@
+"""What the server asks of the agent: settings that last, commands for now.
+
+Rules
+ 1. Settings are kept over restarts. A higher revision replaces them, the same one
+    is confirmed again, a lower one is refused. What they do not name is as in the
+    configuration file.
+ 2. A command is done once: one whose id was seen is passed over in silence, and so
+    is one that is retained or speaks to another site.
+ 3. A command whose time is over is refused, if our clock can be trusted to know.
+ 4. What is malformed is refused where it tells an id to answer to, else only logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from agent import wire
+from agent.spool import write_file
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 1000
+_WAITING = 100
+
+Result = dict[str, object]
+Args = Mapping[str, object]
+
+
+class RefusedError(Exception):
+    """A command or settings that cannot be done; the text says why."""
+
+
+@dataclass(frozen=True)
+class Deeds:
+    """What commands do. Each takes the arguments and gives a result, or refuses.
+
+    `reading` gives the newest reading, `probe` runs one probe, `resend` sends
+    readings again. `restart` ends the process in order; it is called when the
+    reply was handed over.
+    """
+
+    reading: Callable[[Args], Result]
+    probe: Callable[[Args], Result]
+    resend: Callable[[Args], Result]
+    restart: Callable[[], None]
+
+
+class Control:
+    """Takes settings and commands, one after another, in a thread of its own.
+
+    Args:
+        site: whose they must be.
+        settings_file: where settings are kept.
+        deeds: what commands do.
+        clock_is_sure: whether expiry can be judged.
+        answer: takes the replies.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        settings_file: Path,
+        deeds: Deeds,
+        clock_is_sure: Callable[[], bool],
+        answer: Callable[[wire.Reply], None],
+    ) -> None:
+        self._site = site
+        self._file = settings_file
+        self._clock_is_sure = clock_is_sure
+        self._answer = answer
+        self._verbs: dict[str, Callable[[Args], Result]] = {
+            "reading": deeds.reading,
+            "probe": deeds.probe,
+            "resend": deeds.resend,
+            "restart": self._restart,
+            "trace": _not_built,
+            "throughput": _not_built,
+        }
+        self._deeds = deeds
+        self._restart_asked = False
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._echoes: dict[str, threading.Event] = {}
+        self._inbox: queue.Queue[tuple[str, bytes, bool]] = queue.Queue(_WAITING)
+        self._settings = _stored_settings(settings_file, site)
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    @property
+    def settings(self) -> wire.Settings | None:
+        """What the server has set; None while it has set nothing."""
+        return self._settings
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def take(self, leaf: str, payload: bytes, retained: bool) -> None:
+        """Leave a message for the thread; never blocks."""
+        try:
+            self._inbox.put_nowait((leaf, payload, retained))
+        except queue.Full:
+            log.warning("%s: %d are waiting already; dropped", leaf, _WAITING)
+
+    def await_echo(self, echo_id: str, send: Callable[[], None], within_s: float) -> bool:
+        """Whether the command `echo` with this id comes in time after `send`."""
+        self._echoes[echo_id] = threading.Event()
+        try:
+            send()
+            return self._echoes[echo_id].wait(within_s)
+        finally:
+            del self._echoes[echo_id]
+
+    def _run(self) -> None:
+        while True:
+            leaf, payload, retained = self._inbox.get()
+            try:
+                reply = self.handle(leaf, payload, retained, time.time())
+            except Exception:
+                log.exception("%s: a fault of ours; passed over", leaf)
+                continue
+            if reply is not None:
+                self._answer(reply)
+            if self._restart_asked:
+                self._deeds.restart()
+
+    def handle(self, leaf: str, payload: bytes, retained: bool, now_s: float) -> wire.Reply | None:
+        """Do what a message asks, and give the reply; None where none is due.
+
+        Args:
+            leaf: ``settings`` or ``commands``.
+            retained: whether the broker had kept it.
+            now_s: seconds since 1970.
+        """
+        if leaf == "settings":
+            return self._handle_settings(payload) if payload else None
+        if retained:
+            log.warning("a retained command; passed over, publish commands without retain")
+            return None
+        return self._handle_command(payload, now_s)
+
+    # Settings
+
+    def _handle_settings(self, payload: bytes) -> wire.Reply | None:
+        try:
+            settings = wire.decode(wire.Settings, payload, site=self._site)
+        except wire.Invalid as err:
+            log.warning("settings: %s; the ones before stand", err)
+            revision = _field_of(payload, "revision")
+            return self._refusal(f"settings-{revision}", str(err)) if _is_int(revision) else None
+        reply_id = f"settings-{settings.revision}"
+        standing = self._settings
+        if standing is not None and settings.revision < standing.revision:
+            return self._refusal(reply_id, f"older than revision {standing.revision}, which stands")
+        if standing is None or settings.revision > standing.revision:
+            self._settings = settings
+            try:
+                write_file(self._file, wire.encode(settings))
+            except OSError as err:
+                log.warning("settings: cannot keep them: %s", err.strerror)
+        elif settings != standing:
+            return self._refusal(reply_id, "differs from what was sent under this revision")
+        return self._done(reply_id, {"revision": settings.revision})
+
+    # Commands
+
+    def _handle_command(self, payload: bytes, now_s: float) -> wire.Reply | None:
+        try:
+            command = wire.decode(wire.Command, payload, site=self._site)
+        except wire.Invalid as err:
+            log.warning("commands: %s; passed over", err)
+            return self._refuse_malformed(payload, str(err))
+        if command.id in self._seen:
+            return None
+        self._seen[command.id] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        if self._clock_is_sure() and wire.epoch(command.expires_at) < now_s:
+            return self._refusal(command.id, f"expired at {command.expires_at}")
+        if command.do == "echo":
+            waiting = self._echoes.get(command.id)
+            if waiting is not None:
+                waiting.set()
+            return None
+        return self._do(command)
+
+    def _do(self, command: wire.Command) -> wire.Reply:
+        deed = self._verbs.get(command.do)
+        if deed is None:
+            known = ", ".join([*self._verbs, "echo"])
+            return self._refusal(command.id, f"unknown command {command.do!r}; known are {known}")
+        try:
+            args = {name: msgspec.json.decode(raw) for name, raw in command.args.items()}
+            return self._done(command.id, deed(args))
+        except (RefusedError, msgspec.DecodeError) as err:
+            return self._refusal(command.id, str(err))
+        except Exception as err:
+            log.exception("command %s failed", command.do)
+            return self._refusal(command.id, f"a fault of ours: {type(err).__name__}: {err}")
+
+    def _restart(self, _args: Args) -> Result:
+        self._restart_asked = True
+        return {}
+
+    def _refuse_malformed(self, payload: bytes, why: str) -> wire.Reply | None:
+        command_id = _field_of(payload, "id")
+        ours = _field_of(payload, "site") == self._site
+        if not ours or not isinstance(command_id, str) or not 0 < len(command_id) <= 64:
+            return None
+        return self._refusal(command_id, why)
+
+    def _done(self, reply_id: str, result: Result) -> wire.Reply:
+        return wire.Reply(v=wire.VERSION, site=self._site, id=reply_id, ok=True, result=result)
+
+    def _refusal(self, reply_id: str, why: str) -> wire.Reply:
+        return wire.Reply(
+            v=wire.VERSION, site=self._site, id=reply_id, ok=False, result={"error": why}
+        )
+
+
+def _not_built(_args: Args) -> Result:
+    raise RefusedError("this version cannot do that yet")
+
+
+def _stored_settings(file: Path, site: str) -> wire.Settings | None:
+    try:
+        return wire.decode(wire.Settings, file.read_bytes(), site=site)
+    except FileNotFoundError:
+        return None
+    except (OSError, wire.Invalid) as err:
+        log.warning("%s: %s; waiting for the server to send its settings again", file, err)
+        return None
+
+
+def _field_of(payload: bytes, name: str) -> object:
+    """One field of a payload that is no good otherwise; None where there is none."""
+    try:
+        document = msgspec.json.decode(wire.plain(payload))
+    except (wire.Invalid, msgspec.MsgspecError, RecursionError):
+        return None
+    return document.get(name) if isinstance(document, dict) else None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,17 @@
+"""Sending: presence, the spool's readings, replies; and listening to the server."""
+
+from agent.publish.connection import BrokerError, Connection, Protocol
+from agent.publish.drain import Range
+from agent.publish.login import tls_context
+from agent.publish.publisher import Here, Publisher, Reason
+
+__all__ = [
+    "BrokerError",
+    "Connection",
+    "Here",
+    "Protocol",
+    "Publisher",
+    "Range",
+    "Reason",
+    "tls_context",
+]

@@ -1,0 +1,55 @@
+"""What a login needs from files: certificates, the key, the password."""
+
+from __future__ import annotations
+
+import ssl
+
+from agent.config import ConfigError, Mqtt
+
+
+def tls_context(mqtt: Mqtt) -> ssl.SSLContext | None:
+    """TLS as configured; None for a url without.
+
+    Raises:
+        ConfigError: a file that holds no such thing, or a key of another certificate.
+    """
+    if not mqtt.url.startswith("mqtts:"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=mqtt.ca_file)
+    except (ssl.SSLError, OSError) as err:
+        raise ConfigError(
+            f"mqtt.ca_file: {mqtt.ca_file}: {reason(err)}; put a PEM file there"
+        ) from None
+    if mqtt.cert_file and mqtt.key_file:
+        try:
+            # an empty password keeps an encrypted key from asking at the terminal
+            context.load_cert_chain(mqtt.cert_file, mqtt.key_file, password="")
+        except (ssl.SSLError, OSError) as err:
+            raise ConfigError(
+                f"mqtt.cert_file, mqtt.key_file: {mqtt.cert_file}, {mqtt.key_file}: {reason(err)};"
+                " put a PEM certificate and its own, unencrypted key there"
+            ) from None
+    return context
+
+
+def password(mqtt: Mqtt) -> str | None:
+    """The first line of the password file.
+
+    Raises:
+        ConfigError: it can no longer be read.
+    """
+    if mqtt.password_file is None:
+        return None
+    try:
+        return mqtt.password_file.read_text(encoding="utf-8").split("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(
+            f"mqtt.password_file: {mqtt.password_file}: {reason(err)}; put the password there"
+        ) from None
+
+
+def reason(err: Exception) -> str:
+    """The short text of an error of the system or of TLS."""
+    text = err.reason if isinstance(err, ssl.SSLError) else getattr(err, "strerror", None)
+    return str(text or err)

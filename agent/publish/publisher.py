@@ -1,0 +1,296 @@
+"""The sending thread: connect, say that we live, drain the spool, listen, come back.
+
+It alone owns the connection and the place in the spool's streams. Others reach it
+through its methods, which only leave a note and wake it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import select
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import UNSET
+
+import agent
+from agent import schedule, wire
+from agent.config import Config, ConfigError
+from agent.publish.connection import BrokerError, Connection, Protocol
+from agent.publish.drain import MAX_BATCH_BYTES, Batch, Drain, Range, held_of
+from agent.spool import Spool
+
+log = logging.getLogger(__name__)
+
+BACKLOG_INTERVAL_S = 0.25
+BACKLOG_IN_FLIGHT = 10
+"""Leaves room for the newest reading and for replies within the connection's 20."""
+ACKS_WAIT_S = 1.0
+"""The backlog waits so long for the retained acks, which tell where it begins."""
+GOODBYE_S = 1.8
+_STEADY_S = 30.0
+_MAX_REPLIES = 100
+
+Reason = Literal["stopped", "upgrade", "reboot"]
+
+
+@dataclass(frozen=True)
+class Here:
+    """What presence and envelopes say of this machine and process."""
+
+    boot: str
+    uptime_s: Callable[[], float]
+    settings_revision: Callable[[], int | None]
+
+
+class Publisher:
+    """Runs in its own thread between `start` and `stop`.
+
+    Args:
+        config: whose broker, whose site.
+        spool: what to send, and what to release.
+        here: this machine and process.
+        control: takes the leaf and payload of settings and commands; must not block.
+    """
+
+    def __init__(
+        self, config: Config, spool: Spool, here: Here, control: Callable[[str, bytes, bool], None]
+    ) -> None:
+        self._site = config.site
+        self._mqtt = config.mqtt
+        self._spool = spool
+        self._here = here
+        self._control = control
+        self._rng = random.Random()  # noqa: S311  # spreads reconnects, no secret
+        self._protocol: Protocol = "3.1.1" if config.mqtt.version == "3.1.1" else "5"
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._asked: deque[Range] = deque()
+        self._replies: deque[bytes] = deque(maxlen=_MAX_REPLIES)
+        self._goodbye: Reason | None = None
+        self._state = "not yet connected"
+        self._connected = False
+        self._drain = Drain(spool)
+        self._acked: str | None = None
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    # For other threads
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def notify(self) -> None:
+        """There is a new reading."""
+        os.eventfd_write(self._wake, 1)
+
+    def reply(self, reply: wire.Reply) -> None:
+        """Answer the server, now or when it can be reached again."""
+        self._replies.append(wire.encode(reply))
+        self.notify()
+
+    def resend(self, asked: Range) -> Range | None:
+        """Send readings again; which of them are held, None when none is."""
+        held = held_of(self._spool.streams(), asked)
+        if held is not None:
+            self._asked.append(held)
+            self.notify()
+        return held
+
+    def state(self) -> tuple[bool, str]:
+        """Whether we are connected, and what to say of it."""
+        return self._connected, self._state
+
+    def stop(self, reason: Reason) -> None:
+        """Say goodbye and end; takes 2 s at most, and then leaves the thread behind."""
+        self._goodbye = reason
+        self.notify()
+        if self._thread.ident is not None:
+            self._thread.join(GOODBYE_S + 0.2)
+
+    # The thread
+
+    def _run(self) -> None:
+        attempt = 0
+        while self._goodbye is None:
+            try:
+                started_s = time.monotonic()
+                self._one_connection()
+                attempt = 0 if time.monotonic() - started_s > _STEADY_S else attempt
+            except (BrokerError, ConfigError) as err:
+                self._disconnected(str(err))
+                if isinstance(err, BrokerError) and err.other_protocol:
+                    self._other_protocol()
+            except Exception:
+                log.exception("the connection ended by a fault of ours")
+                self._disconnected("the connection ended by a fault of ours")
+            self._sleep(schedule.reconnect_delay(attempt, self._rng))
+            attempt += 1
+
+    def _disconnected(self, text: str) -> None:
+        if text != self._state:
+            log.warning("%s", text)
+        self._connected, self._state = False, text
+
+    def _other_protocol(self) -> None:
+        if self._mqtt.version == "auto":
+            self._protocol = "3.1.1" if self._protocol == "5" else "5"
+
+    def _sleep(self, delay_s: float) -> None:
+        """Wait, but not once goodbye was asked for."""
+        until_s = time.monotonic() + delay_s
+        while self._goodbye is None and (left_s := until_s - time.monotonic()) > 0:
+            select.select([self._wake], [], [], left_s)
+            self._drain_wake()
+
+    def _drain_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+
+    def _one_connection(self) -> None:
+        session = str(uuid.uuid4())
+        self._drain, self._acked = Drain(self._spool), None
+        connection = Connection(
+            self._site,
+            self._mqtt,
+            self._protocol,
+            will=self._presence(session, "offline", "lost"),
+            receive=self._receive,
+            stopping=lambda: self._goodbye is not None,
+        )
+        try:
+            log.info("connected to %s with MQTT %s", self._mqtt.url, self._protocol)
+            self._connected, self._state = True, f"connected with MQTT {self._protocol}"
+            self._drain = Drain(
+                self._spool, min(MAX_BATCH_BYTES, connection.max_packet_bytes - 1024)
+            )
+            connection.subscribe()
+            connection.publish("presence", self._presence(session, "online"), retain=True)
+            self._serve(connection)
+            if self._goodbye is not None:
+                self._say_goodbye(connection, session, self._goodbye)
+        finally:
+            connection.close()
+            self._replies.extendleft(filter(None, reversed(connection.in_flight.values())))
+        if self._goodbye is None:
+            self._disconnected(f"connection lost: {connection.why_lost}")
+
+    def _serve(self, connection: Connection) -> None:
+        """Send and listen until the connection is lost or goodbye is asked for."""
+        begun_s = time.monotonic()
+        next_backlog_s = begun_s + ACKS_WAIT_S
+        idle_s = min(1.0, self._mqtt.keepalive_s / 4)
+        told: str | None = None
+        while connection.alive and self._goodbye is None:
+            now_s = time.monotonic()
+            if self._acked_newest() and next_backlog_s == begun_s + ACKS_WAIT_S:
+                next_backlog_s = now_s
+            self._send_small(connection)
+            waits = False
+            if now_s >= next_backlog_s and len(connection.in_flight) < self._room(connection):
+                batch = self._drain.backlog()
+                waits = batch is not None
+                if batch is not None:
+                    self._send(connection, batch)
+                    next_backlog_s = now_s + BACKLOG_INTERVAL_S
+            elif now_s < next_backlog_s:
+                waits = True
+            timeout_s = next_backlog_s - now_s if waits else idle_s
+            connection.turn(min(idle_s, max(0.0, timeout_s)), self._wake)
+            self._drain_wake()
+            if connection.refused and connection.refused != told:
+                told = connection.refused
+                log.warning("%s", told)
+                self._state = told
+
+    def _acked_newest(self) -> bool:
+        newest = self._spool.newest
+        return newest is not None and self._acked == newest[0]
+
+    def _room(self, connection: Connection) -> int:
+        return min(BACKLOG_IN_FLIGHT, max(1, connection.max_in_flight // 2))
+
+    def _send_small(self, connection: Connection) -> None:
+        """What must not wait behind the backlog: the newest reading, and replies."""
+        while self._asked:
+            self._drain.resend(self._asked.popleft())
+        if len(connection.in_flight) < connection.max_in_flight:
+            newest = self._drain.newest()
+            if newest is not None:
+                self._send(connection, newest)
+        while self._replies and len(connection.in_flight) < connection.max_in_flight:
+            reply = self._replies.popleft()
+            if connection.publish("replies", reply) is None:
+                self._replies.appendleft(reply)
+                return
+
+    def _send(self, connection: Connection, batch: Batch) -> None:
+        payload = wire.encode_readings(
+            site=self._site,
+            stream=batch.stream,
+            sent_boot=self._here.boot,
+            sent_uptime_s=self._here.uptime_s(),
+            oldest=batch.oldest,
+            readings=[payload for _, payload in batch.readings],
+        )
+        connection.publish("readings", payload)
+
+    def _say_goodbye(self, connection: Connection, session: str, reason: Reason) -> None:
+        """Publish that we end, and give the broker a moment to confirm it."""
+        self._send_small(connection)
+        until_s = time.monotonic() + GOODBYE_S
+        mid = connection.publish(
+            "presence", self._presence(session, "offline", reason), retain=True
+        )
+        while mid in connection.in_flight and connection.alive and time.monotonic() < until_s:
+            connection.turn(0.1)
+
+    def _presence(
+        self,
+        session: str,
+        state: Literal["online", "offline"],
+        reason: Literal["lost", "stopped", "upgrade", "reboot"] | None = None,
+    ) -> bytes:
+        revision = self._here.settings_revision()
+        return wire.encode(
+            wire.Presence(
+                v=wire.VERSION,
+                site=self._site,
+                state=state,
+                session=session,
+                at=wire.iso(time.time()),
+                agent=agent.__version__,
+                boot=self._here.boot,
+                uptime_s=round(self._here.uptime_s(), 3),
+                settings_revision=UNSET if revision is None else revision,
+                reason=UNSET if reason is None else reason,
+            )
+        )
+
+    def _receive(self, leaf: str, payload: bytes, retained: bool) -> None:
+        """Take what the server says; called inside `Connection.turn`."""
+        if leaf == "acks":
+            self._take_ack(payload)
+        elif leaf in ("settings", "commands"):
+            self._control(leaf, payload, retained)
+
+    def _take_ack(self, payload: bytes) -> None:
+        if not payload:
+            return  # cleared: nobody confirms anything
+        try:
+            ack = wire.decode(wire.Ack, payload)
+        except wire.Invalid as err:
+            log.warning("acks: %s; ignored", err)
+            return
+        self._acked = ack.stream
+        before = next((s for s in self._spool.streams() if s.stream == ack.stream), None)
+        self._spool.release(ack.stream, ack.through)
+        if before is not None and ack.through < before.through:
+            log.warning("the server went back to seq %d; sending again", ack.through)
+            self._drain.went_back(ack.stream, ack.through)
