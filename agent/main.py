@@ -1,0 +1,122 @@
+"""`pantau-agent`: the command line. Errors are one line; 0 done, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent import config, wire
+from agent.config import Config, ConfigError
+from agent.spool import SpoolError
+
+NAME = "pantau-agent"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format=f"{NAME}: %(message)s", level=logging.INFO, stream=sys.stderr)
+    do: Callable[[Config, argparse.Namespace], int] = options.do
+    try:
+        return do(config.load(options.config), options)
+    except ConfigError as err:
+        return _fail(str(err), 2)
+    except SpoolError as err:
+        return _fail(str(err), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1)
+    except BrokenPipeError:
+        return 1
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"{NAME}: {text}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=NAME, description="Measures a site's internet and reports what it saw."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, do, text, has_json in (
+        ("run", _run, "the service: measure, store, send", False),
+        ("check", _check, "try everything that this site needs, once", True),
+        ("reading", _reading, "measure once and show the reading; nothing is sent", True),
+        ("spool", _spool, "show the readings that are held; changes nothing", True),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(do=do, json=False)
+        command.add_argument(
+            "--config",
+            type=Path,
+            default=config.DEFAULT_PATH,
+            metavar="FILE",
+            help="the configuration (default: %(default)s)",
+        )
+        if has_json:
+            command.add_argument("--json", action="store_true", help="for scripts")
+    return parser
+
+
+# Each command imports what it needs: the resident process stays small.
+
+
+def _run(settings: Config, options: argparse.Namespace) -> int:
+    from agent.publish import tls_context
+    from agent.service import Service
+
+    try:
+        tls_context(settings.mqtt)
+    except ConfigError as err:
+        raise ConfigError(f"{options.config}: {err}") from None
+    Service(settings).run()
+    return 0
+
+
+def _check(settings: Config, options: argparse.Namespace) -> int:
+    from agent import check
+
+    running, rows = check.check(settings, options.config)
+    good = all(row.ok for row in rows)
+    if options.json:
+        told = {"ok": good, "service": running, "checks": [row._asdict() for row in rows]}
+        print(json.dumps(told))
+    else:
+        print(check.table(rows))
+    return 0 if good else 1
+
+
+def _reading(settings: Config, options: argparse.Namespace) -> int:
+    from agent import once
+
+    text = wire.encode(once.measure(settings).reading)
+    if options.json:
+        print(text.decode())
+    else:
+        print(json.dumps(json.loads(text), indent=2))
+    return 0
+
+
+def _spool(settings: Config, options: argparse.Namespace) -> int:
+    from agent.spool.__main__ import lines
+    from agent.spool.folder import held
+
+    if options.json:
+        for line in lines(settings.spool.path):
+            print(line)
+        return 0
+    streams: dict[str, list[int]] = {}
+    for stream, seq, _ in held(settings.spool.path):
+        streams.setdefault(stream, []).append(seq)
+    for stream, seqs in streams.items():
+        print(f"{stream}  {len(seqs)} readings, seq {min(seqs)} to {max(seqs)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
