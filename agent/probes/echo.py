@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import secrets
 import select
 import socket
@@ -20,6 +21,7 @@ COOKIE_BYTES = 56
 _HEADER = struct.Struct("!BBHHH")  # type, code, checksum, id, seq
 _SO_TIMESTAMPNS = 64  # SO_TIMESTAMPNS_NEW: 64-bit time also on 32-bit machines
 _TIMESPEC = struct.Struct("=qq")
+_SO_ATTACH_FILTER = 26
 _SOL_RAW, _ICMP_FILTER = 255, 1
 _IP_RECVERR = 11
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # struct sock_extended_err
@@ -31,13 +33,13 @@ _NOT_PERMITTED = (
 
 
 class Reply(NamedTuple):
-    """An echo reply; ``stamp_ns`` is the kernel's, CLOCK_REALTIME, None without one."""
+    """An echo reply; ``stamp_ns`` is the kernel's, CLOCK_REALTIME."""
 
     source: str
     ident: int
     seq: int
     cookie: bytes
-    stamp_ns: int | None
+    stamp_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,12 @@ class EchoSocket:
         kind, _, _, ident, seq = _HEADER.unpack_from(icmp)
         if kind != ECHO_REPLY:
             return None
-        stamp_ns = None
         for level, what, value in ancillary:
             if level == socket.SOL_SOCKET and what == _SO_TIMESTAMPNS:
                 seconds, ns = _TIMESPEC.unpack(value)
                 stamp_ns = seconds * 1_000_000_000 + ns
-        return Reply(source[0], ident, seq, icmp[_HEADER.size :], stamp_ns)
+                return Reply(source[0], ident, seq, icmp[_HEADER.size :], stamp_ns)
+        return None
 
     def __enter__(self) -> EchoSocket:
         return self
@@ -93,11 +95,33 @@ def open_echo_socket() -> EchoSocket:
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     if raw:
-        only_replies = struct.pack("=I", ~(1 << ECHO_REPLY) & 0xFFFFFFFF)
-        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, only_replies)
-        return EchoSocket(sock, secrets.randbelow(0x10000), raw)
+        ident = secrets.randbelow(0x10000)
+        _hear_only(sock, ident)
+        return EchoSocket(sock, ident, raw)
     sock.bind(("", 0))
     return EchoSocket(sock, sock.getsockname()[1], raw)
+
+
+def _hear_only(sock: socket.socket, ident: int) -> None:
+    """Has the kernel pass replies with our id alone, as it does on a datagram socket.
+
+    Else another program's flood of echoes could fill the buffer that holds our replies.
+    """
+    only_replies = struct.pack("=I", ~(1 << ECHO_REPLY) & 0xFFFFFFFF)
+    sock.setsockopt(_SOL_RAW, _ICMP_FILTER, only_replies)
+    instructions = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0xB1, 0, 0, 0),  # X = length of the IP header
+            (0x48, 0, 0, 4),  # A = half a word at X + 4: the id
+            (0x15, 0, 1, ident),  # another one: skip one instruction
+            (0x06, 0, 0, 0xFFFFFFFF),  # pass all of it
+            (0x06, 0, 0, 0),  # pass nothing
+        )
+    )
+    program = ctypes.create_string_buffer(instructions, len(instructions))
+    filter_ = struct.pack("@HP", len(instructions) // 8, ctypes.addressof(program))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 def packet(ident: int, seq: int, cookie: bytes) -> bytes:
