@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.lab.broker import Broker
@@ -16,6 +17,10 @@ REQUIRE_ALL = os.environ.get("PANTAU_REQUIRE_ALL") == "1"
 
 # Where Debian keeps mosquitto, nft and fping, though not in every user's PATH.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+# How fast an example runs says something about the machine, not about Pantau.
+hypothesis.settings.register_profile("pantau", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("pantau")
 
 _left_out: list[str] = []
 
