@@ -95,7 +95,7 @@ def broker_url(value: object) -> str:
     if not well_formed or url.scheme not in ("mqtt", "mqtts") or url.path.strip("/"):
         raise ValueError(f"{given!r} is no broker; {example}")
     if url.username is not None or url.query or url.fragment:
-        raise ValueError(f"{given!r} holds more than a broker; name the user in username")
+        raise ValueError("holds more than a broker; write the user in username, not in the url")
     return given
 
 
