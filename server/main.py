@@ -57,26 +57,35 @@ class Service:
         self._ingest.refresh_registry(time.time())
         self._blind_since = self._ingest.alive_at()
         self._said = ""
+        self._stop = asyncio.Event()
+        self._connected = False
 
     async def run(self) -> int:
         """Work until told to stop."""
         work = asyncio.ensure_future(self._work())
         loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            self._stop.set()
+            if not self._connected:  # a session ends by itself, with a farewell
+                work.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, work.cancel)
+            loop.add_signal_handler(number, stop)
         notify.systemd("READY=1")
         try:
             await work
         except asyncio.CancelledError:
-            notify.systemd("STOPPING=1")
+            pass
         finally:
+            notify.systemd("STOPPING=1")
             self._store.close()
         return 0
 
     async def _work(self) -> None:
         delay_s = _FIRST_DELAY_S
         with ThreadPoolExecutor(1, "store") as worker:
-            while True:
+            while not self._stop.is_set():
                 began_at = time.time()
                 try:
                     await self._connection(worker)
@@ -86,6 +95,8 @@ class Service:
                     self._say(str(err))
                 except mqtt.Lost as err:
                     self._say(str(err))
+                else:
+                    return
                 if time.time() - began_at > _MOST_DELAY_S:
                     delay_s = _FIRST_DELAY_S
                 await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311  # jitter
@@ -105,12 +116,12 @@ class Service:
             log.info("connected to %s", self._settings.mqtt.url)
             self._said = "connected"
             notify.systemd("STATUS=connected")
+            self._connected = True
             try:
-                await session.run()
-            except asyncio.CancelledError:
+                await session.run(self._stop)
                 await self._farewell(link)
-                raise
             finally:
+                self._connected = False
                 if session.proven_at:
                     self._blind_since = session.proven_at
 

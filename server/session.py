@@ -57,12 +57,16 @@ class Session:
         self.proven_at = 0.0
         """Everything that reached the broker until then has been taken in."""
 
-    async def run(self) -> None:
-        """Work until the connection is lost or the task is cancelled."""
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop.
+
+        Raises:
+            mqtt.Lost: the connection is gone.
+        """
         self._send_marker()
         self._say_online()
         await self._retried(self._publisher.begin)
-        loops = (self._receive(), self._keep_time(), self._stay_known())
+        loops = (self._receive(), self._keep_time(), self._stay_known(), stop.wait())
         tasks = [asyncio.ensure_future(loop) for loop in loops]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
