@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
 from rich.table import Table
 
-from server import registry
+from agent.wire import decode_reading
+from server import history, registry
 from server.model import Site
 from server.show import CommandError, console, local, open_for
-from server.store import Store
+from server.store import FLAG_UNCERTAIN, Store
+
+_DAY_S = 86_400.0
 
 
 def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -85,10 +89,13 @@ def show(args: argparse.Namespace) -> int:
         site = _known(store, args.site)
         health = next((row.health for row in store.healths() if row.health.site == site.id), None)
         streams = [row for row in store.streams() if row.site == site.id]
+        now = time.time()
+        day = history.totals(_day(store, site.id, now))
     if args.json:
         body = {
             **_fields(site),
             "status": health.status if health else "unknown",
+            "last_24_h": {f"{verdict}_s": round(seconds) for verdict, seconds in day.items()},
             "streams": [
                 {"stream": row.stream, "through": row.seqs.through, "lost": row.lost}
                 for row in streams
@@ -103,10 +110,26 @@ def show(args: argparse.Namespace) -> int:
         print(f"{'last reading':<12} {local(site, health.last_reading_at)}")
         for reason in health.reasons:
             print(f"{'':<12} {reason}")
+    told = ", ".join(f"{verdict} {seconds / 3600:.1f} h" for verdict, seconds in day.items())
+    print(f"{'last 24 h':<12} {told}")
     for row in streams:
         lost = f", {row.lost} lost at the device" if row.lost else ""
         print(f"{'stream':<12} {row.stream}: stored through {row.seqs.through}{lost}")
     return 0
+
+
+def _day(store: Store, site: str, now: float) -> list[history.Span]:
+    """What the readings say of the last 24 hours."""
+    windows = (
+        history.window(
+            decode_reading(row.body).reading,
+            row.taken_at,
+            uncertain=bool(row.flags & FLAG_UNCERTAIN),
+        )
+        for _, row in store.readings(site)
+        if row.taken_at > now - _DAY_S
+    )
+    return history.spans(windows, now - _DAY_S, now)
 
 
 def retire(args: argparse.Namespace) -> int:
