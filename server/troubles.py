@@ -11,11 +11,13 @@ from typing import Literal, NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType
 
-from agent.wire import RUNGS, Echoes, Reading
+from agent.wire import RUNGS, Echoes, Host, Reading
 from server.model import Kind, Rules
 
 KINDS = (Kind.SITE_DEGRADED, Kind.ACCESS_POINT_OFFLINE, Kind.AGENT_PROBLEM)
 """The kinds of incident that troubles open."""
+
+_FAILING = {rung: f"{rung} failing" for rung in RUNGS}
 
 Judgement = Literal["bad", "between", "good"]
 
@@ -36,7 +38,13 @@ class Finding(NamedTuple):
     name: str
     kind: Kind
     judgement: Judgement
-    text: str
+    pattern: str  # its text, with {value} and {limit}
+    value: float = 0.0
+    limit: float = 0.0
+
+    def text(self) -> str:
+        """The reason as an operator reads it."""
+        return self.pattern.format(value=self.value, limit=self.limit)
 
 
 def raised(counts: tuple[Count, ...]) -> list[tuple[Kind, str]]:
@@ -46,10 +54,14 @@ def raised(counts: tuple[Count, ...]) -> list[tuple[Kind, str]]:
 
 def count(counts: tuple[Count, ...], reading: Reading, rules: Rules) -> tuple[Count, ...]:
     """The counts after one more live window; the same object when nothing changed."""
-    findings = {finding.name: finding for finding in _findings(reading, rules)}
-    if not counts and all(finding.judgement == "good" for finding in findings.values()):
-        return counts
     known = {one.name: one for one in counts}
+    findings = {
+        finding.name: finding
+        for finding in _findings(reading, rules)
+        if finding.judgement != "good" or finding.name in known
+    }
+    if not counts and not findings:
+        return counts
     after = []
     for name in [*known, *(name for name in findings if name not in known)]:
         one = known.get(name)
@@ -64,7 +76,7 @@ def count(counts: tuple[Count, ...], reading: Reading, rules: Rules) -> tuple[Co
 def _next(one: Count, finding: Finding, rules: Rules) -> Count:
     if finding.judgement == "bad":
         bad = one.bad + 1
-        text = one.text or (finding.text if bad >= rules.raise_windows else "")
+        text = one.text or (finding.text() if bad >= rules.raise_windows else "")
         return Count(one.name, one.kind, bad, 0, text)
     if finding.judgement == "good":
         good = one.good + 1
@@ -74,64 +86,67 @@ def _next(one: Count, finding: Finding, rules: Rules) -> Count:
 
 
 def _findings(reading: Reading, rules: Rules) -> Iterator[Finding]:
+    ladder = reading.ladder
     for rung in RUNGS:
-        verdict = getattr(reading.ladder, rung)
+        verdict = getattr(ladder, rung)
         if verdict is not UNSET:
-            yield Finding(
-                rung, Kind.SITE_DEGRADED, "bad" if verdict == "fail" else "good", f"{rung} failing"
-            )
-    if reading.ping is not UNSET:
-        yield from _loss("domestic", reading.ping.domestic, rules)
-        yield from _loss("world", reading.ping.world, rules)
-        yield from _rtt(reading.ping.domestic, rules)
+            judgement: Judgement = "good" if verdict == "ok" else "bad"
+            yield Finding(rung, Kind.SITE_DEGRADED, judgement, _FAILING[rung])
+    ping = reading.ping
+    if ping is not UNSET:
+        yield from _loss("domestic", ping.domestic, rules)
+        yield from _loss("world", ping.world, rules)
+        yield from _rtt(ping.domestic, rules)
     if reading.access_points is not UNSET:
         for name, point in reading.access_points.items():
-            yield Finding(
-                f"access point {name}",
-                Kind.ACCESS_POINT_OFFLINE,
-                "good" if point.reachable else "bad",
-                f"access point {name} unreachable",
-            )
-    yield from _host(reading, rules)
+            judgement = "good" if point.reachable else "bad"
+            text = f"access point {name} unreachable".replace("{", "(").replace("}", ")")
+            yield Finding(f"access point {name}", Kind.ACCESS_POINT_OFFLINE, judgement, text)
+    if reading.host is not UNSET:
+        yield from _host(reading.host, rules)
 
 
 def _loss(rung: str, echoes: Echoes | UnsetType, rules: Rules) -> Iterator[Finding]:
     if echoes is UNSET or echoes.loss_ratio is UNSET or not _enough(echoes, rules):
         return
-    value = echoes.loss_ratio
+    above = rules.loss_raise_ratio
     yield Finding(
         f"loss to {rung}",
         Kind.SITE_DEGRADED,
-        _judge(value, rules.loss_raise_ratio, rules.loss_clear_ratio),
-        f"loss_ratio to {rung} {value:.2f} above {rules.loss_raise_ratio:g}",
+        _judge(echoes.loss_ratio, above, rules.loss_clear_ratio),
+        f"loss_ratio to {rung} {{value:.2f}} above {{limit:g}}",
+        echoes.loss_ratio,
+        above,
     )
 
 
 def _rtt(echoes: Echoes | UnsetType, rules: Rules) -> Iterator[Finding]:
     if echoes is UNSET or echoes.rtt_p50_ms is UNSET or not _enough(echoes, rules):
         return
-    value = echoes.rtt_p50_ms
+    above = rules.rtt_raise_ms
     yield Finding(
         "rtt to domestic",
         Kind.SITE_DEGRADED,
-        _judge(value, rules.rtt_raise_ms, rules.rtt_clear_ms),
-        f"rtt_p50_ms to domestic {value:.0f} above {rules.rtt_raise_ms:g}",
+        _judge(echoes.rtt_p50_ms, above, rules.rtt_clear_ms),
+        "rtt_p50_ms to domestic {value:.0f} above {limit:g}",
+        echoes.rtt_p50_ms,
+        above,
     )
 
 
-def _host(reading: Reading, rules: Rules) -> Iterator[Finding]:
-    if reading.host is UNSET:
-        return
-    value = reading.host.temperature_c
-    if value is not UNSET:
+def _host(host: Host, rules: Rules) -> Iterator[Finding]:
+    if host.temperature_c is not UNSET:
+        above = rules.temperature_raise_c
         yield Finding(
             "temperature",
             Kind.AGENT_PROBLEM,
-            _judge(value, rules.temperature_raise_c, rules.temperature_clear_c),
-            f"temperature_c {value:.0f} above {rules.temperature_raise_c:g}",
+            _judge(host.temperature_c, above, rules.temperature_clear_c),
+            "temperature_c {value:.0f} above {limit:g}",
+            host.temperature_c,
+            above,
         )
-    if reading.host.undervoltage is not UNSET:
-        judgement: Judgement = "bad" if reading.host.undervoltage else "good"
+    if host.undervoltage is not UNSET:
+        judgement: Judgement = "bad" if host.undervoltage else "good"
         yield Finding("undervoltage", Kind.AGENT_PROBLEM, judgement, "undervoltage")
 
 

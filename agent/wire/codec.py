@@ -228,12 +228,13 @@ def decode_readings(payload: bytes, *, site: str) -> Batch:
                 _check_surrogates(bytes(field))
     if envelope.site != site:
         raise Invalid(f"speaks for {envelope.site!r} on the topic of {site!r}")
+    judge = _judged if exposed is text else decode_reading
     good: list[GoodReading] = []
     bad: list[BadReading] = []
     for part in envelope.readings:
         raw = bytes(part)
         try:
-            good.append(decode_reading(raw))
+            good.append(judge(raw))
         except Invalid as err:
             bad.append(BadReading(_seq_of(raw), str(err), _hidden(raw)))
     return Batch(envelope, good, bad)
@@ -247,7 +248,12 @@ def decode_reading(raw: bytes) -> GoodReading:
     """
     exposed = _exposed(raw)
     _check_surrogates(exposed)
-    reading = _decoded(_reading, exposed)
+    return _judged(exposed)._replace(raw=raw)
+
+
+def _judged(raw: bytes) -> GoodReading:
+    """The same, where no lone surrogate can be: what nearly every reading goes through."""
+    reading = _decoded(_reading, raw)
     if reading.dead is not UNSET:
         for edge in reading.dead:
             epoch(edge.start)
