@@ -33,7 +33,7 @@ keepalive_s = {keepalive_s}
 [store]
 url = "sqlite://{folder}/pantau.db"
 [health]
-offline_confirm_s = 3
+offline_confirm_s = 4
 silence_windows = 4
 clear_windows = 3
 """

@@ -100,8 +100,11 @@ class Picture:
 
     def worst(self) -> list[State]:
         """Every site that is not online, worst first, longest first."""
-        states = [state for state in self.states.values() if state.status is not Status.ONLINE]
-        return sorted(states, key=lambda one: (_WORST_FIRST[one.status], one.since or "", one.site))
+        silent = [State(site, Status.UNKNOWN) for site in self.sites if site not in self.states]
+        heard = [state for state in self.states.values() if state.status is not Status.ONLINE]
+        return sorted(
+            heard + silent, key=lambda one: (_WORST_FIRST[one.status], one.since or "", one.site)
+        )
 
     def _hear_alert(self, now: float, payload: bytes) -> Alert | None:
         alert = msgspec.json.decode(payload, type=Alert)

@@ -197,7 +197,7 @@ class Demo:
             picture=self._picture,
             beats=self._beats,
             outcomes={one.beat.name: one for one in self._outcomes()[0]},
-            verdict=self.verdict.line() if self.verdict else None,
+            verdict=self.verdict.headline() if self.verdict else None,
             try_next=f"{shown_command('pantau')} status --config {self._house.server_toml}",
             timezone=self._picture.sites[THIS_MACHINE].timezone,
         )
@@ -228,7 +228,5 @@ def _conclude(verdict: Verdict | None, *, as_json: bool) -> int:
     if as_json:
         print(msgspec.json.encode(verdict.as_json()).decode())
     else:
-        print(verdict.line())
-        for line in verdict.failures():
-            print(f"  {line}")
+        print("\n".join(verdict.summary()))
     return 1 if verdict.failures() else 0

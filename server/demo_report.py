@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from server.demo_picture import Picture
-from server.demo_story import Outcome
+from server.demo_story import OFFLINE, Outcome
 from server.model import Status
 from server.simulate_site import SiteModel
 
@@ -81,7 +81,8 @@ class Verdict(NamedTuple):
         """One line for each promise that was not kept."""
         lines = [] if self.online_after_s is not None else ["not every simulated site came online"]
         lines += [
-            f"{one.beat.text}: {len(one.after_s)} of {len(one.beat.sites)} alerts came"
+            f"{one.beat.text}: {len(one.after_s)} alerts came,"
+            f" not {0 if one.beat.quiet else len(one.beat.sites)}"
             for one in self.outcomes
             if not one.met
         ]
@@ -93,15 +94,24 @@ class Verdict(NamedTuple):
             lines.append(f"readings do not agree: {self.ledger._asdict()}")
         return lines
 
-    def line(self) -> str:
-        """The verdict in one line for a person."""
-        met, readings = sum(one.met for one in self.outcomes), self.ledger
-        return (
-            f"{met} of {len(self.outcomes)} events brought their alerts,"
-            f" {len(self.surprises)} surprises; {readings.journalled} readings made,"
-            f" {readings.acknowledged} acknowledged, {readings.missing} missing,"
-            f" {readings.doubled} doubled"
+    def headline(self) -> str:
+        """The verdict in few words."""
+        met = f"{sum(one.met for one in self.outcomes)} of {len(self.outcomes)} as promised"
+        exact = "exact" if self.ledger.exact else "NOT exact"
+        return f"{met}, {self.ledger.journalled} readings {exact}"
+
+    def summary(self) -> list[str]:
+        """The verdict in a few lines, with what went wrong."""
+        ledger = self.ledger
+        story = (
+            f"Story: {sum(one.met for one in self.outcomes)} of {len(self.outcomes)} events"
+            f" came out as promised; {len(self.surprises)} alerts were unexpected."
         )
+        readings = (
+            f"Readings: {ledger.journalled} made, {ledger.acknowledged} acknowledged,"
+            f" {ledger.stored} stored; {ledger.missing} missing, {ledger.doubled} doubled."
+        )
+        return [story, readings, *(f"  {line}" for line in self.failures())]
 
     def as_json(self) -> dict[str, object]:
         """The final line of ``pantau demo --json``."""
@@ -120,7 +130,7 @@ class Verdict(NamedTuple):
             "alerts": {
                 "firing": Counter(alert.kind for alert in firing.values()),
                 "resolved": Counter(alert.kind for alert in resolved),
-                "causes": Counter(alert.cause.verdict for alert in resolved),
+                "causes": Counter(one.cause.verdict for one in resolved if one.kind == OFFLINE),
             },
             "readings": self.ledger._asdict(),
             "agent": {

@@ -14,8 +14,10 @@ from server.demo_picture import Alert, Picture
 from server.model import Site
 from server.simulate_site import Act
 
+OFFLINE = "site_offline"
+DEGRADED = "site_degraded"
 BLIP_S = 1.0
-"""How long the blip lasts; the demo confirms an offline for three times as long."""
+"""How long the blip lasts, far less than an offline is confirmed for."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Beat:
         name: its key in the report.
         at_s: seconds after the story's begin.
         text: what the screen says.
-        expected: the alerts that must follow; None when none may.
+        expected: the alerts that must follow, if any.
+        quiet: no alert about its sites may follow, ever.
     """
 
     name: str
@@ -53,11 +56,15 @@ class Beat:
     sites: tuple[str, ...]
     text: str
     expected: Expected | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a beat: seconds until each site's alert, as far as they came."""
+    """What came of a beat: seconds until each site's alert, as far as they came.
+
+    Of a quiet beat, these are the alerts that should not have come.
+    """
 
     beat: Beat
     after_s: tuple[float, ...]
@@ -77,30 +84,31 @@ def write(sites: Iterable[Site], story_s: float) -> list[Beat]:
     lossy, dark, blip = (others[len(others) * share // 6] for share in (1, 3, 5))
     ids = tuple(site.id for site in cut)
     where = " and ".join(sorted({_title(site.district) for site in cut}))
-    offline, degraded = "site_offline", "site_degraded"
     plan = [
-        (0.0, "start", Act.POWER_ON, [s.id for s in fleet], "Every site comes online", None),
-        (0.15, "lossy", Act.LOSE, [lossy.id], f"{lossy.id}: its link loses 3 echoes of 10",
-         Expected(degraded, "firing")),
-        (0.21, "blip", Act.CUT, [blip.id], f"{blip.id}: a blip that must raise nothing", None),
+        (0.15, "lossy", Act.LOSE, (lossy.id,), f"{lossy.id}: its link loses 3 echoes of 10",
+         Expected(DEGRADED, "firing")),
         (0.30, "isp_cut", Act.CUT, ids, f"{_title(isp)} is cut off in {where}: {len(ids)} sites",
-         Expected(offline, "firing")),
-        (0.36, "power_cut", Act.POWER_OFF, [dark.id], f"{dark.id}: a power cut",
-         Expected(offline, "firing")),
-        (0.50, "healed", Act.HEAL, [lossy.id], f"{lossy.id}: its link is clean again",
-         Expected(degraded, "resolved")),
+         Expected(OFFLINE, "firing")),
+        (0.36, "power_cut", Act.POWER_OFF, (dark.id,), f"{dark.id}: a power cut",
+         Expected(OFFLINE, "firing")),
+        (0.50, "healed", Act.HEAL, (lossy.id,), f"{lossy.id}: its link is clean again",
+         Expected(DEGRADED, "resolved")),
         (0.62, "isp_back", Act.MEND, ids, f"{_title(isp)} is back; backlogs follow",
-         Expected(offline, "resolved", "link")),
-        (0.68, "power_back", Act.POWER_ON, [dark.id], f"{dark.id}: power is back, it boots",
-         Expected(offline, "resolved", "power")),
+         Expected(OFFLINE, "resolved", "link")),
+        (0.68, "power_back", Act.POWER_ON, (dark.id,), f"{dark.id}: power is back, it boots",
+         Expected(OFFLINE, "resolved", "power")),
     ]  # fmt: skip
+    blip_at_s, short = 0.21 * story_s, f"{blip.id}: a cut of {BLIP_S:g} s that must raise nothing"
     beats = [
-        Beat(name, share * story_s, act, tuple(who), text, expected)
-        for share, name, act, who, text, expected in plan
+        Beat("start", 0.0, Act.POWER_ON, tuple(site.id for site in fleet), "Every site is on"),
+        Beat("blip", blip_at_s, Act.CUT, (blip.id,), short, quiet=True),
+        Beat("blip_over", blip_at_s + BLIP_S, Act.MEND, (blip.id,), f"{blip.id}: the cut is over"),
+        *(
+            Beat(name, share * story_s, act, who, text, expected)
+            for share, name, act, who, text, expected in plan
+        ),
     ]
-    end_of_blip = 0.21 * story_s + BLIP_S
-    beats.insert(3, Beat("blip_over", end_of_blip, Act.MEND, (blip.id,), "The blip is over"))
-    return beats
+    return sorted(beats, key=lambda beat: beat.at_s)
 
 
 def _area(fleet: list[Site]) -> tuple[str, list[Site]]:
@@ -118,7 +126,7 @@ def _title(slug: str) -> str:
 def judge(
     beats: Iterable[Beat], picture: Picture, *, began_at: float
 ) -> tuple[list[Outcome], list[str]]:
-    """What came of every beat that has an expectation, and what should not have come.
+    """What came of every beat that promises something, and what should not have come.
 
     Args:
         beats: the story.
@@ -131,7 +139,9 @@ def judge(
     """
     beats = list(beats)
     outcomes = [
-        _outcome(beat, picture.alerts, began_at=began_at) for beat in beats if beat.expected
+        _outcome(beat, picture.alerts, began_at=began_at)
+        for beat in beats
+        if beat.expected or beat.quiet
     ]
     planned = {(site, beat.expected.kind) for beat in beats if beat.expected for site in beat.sites}
     simulated = {site for beat in beats for site in beat.sites}
@@ -149,11 +159,13 @@ def _outcome(beat: Beat, alerts: Iterable[Alert], *, began_at: float) -> Outcome
     after_s: dict[str, float] = {}
     for alert in alerts:
         for site in beat.sites:
-            if (
-                beat.expected
-                and alert.seen_at >= acted_at
-                and site not in after_s
-                and beat.expected.seen_in(alert, site)
-            ):
+            if alert.seen_at >= acted_at and site not in after_s and _seen(beat, alert, site):
                 after_s[site] = round(alert.seen_at - acted_at, 1)
-    return Outcome(beat, tuple(sorted(after_s.values())), met=len(after_s) == len(beat.sites))
+    met = not after_s if beat.quiet else len(after_s) == len(beat.sites)
+    return Outcome(beat, tuple(sorted(after_s.values())), met)
+
+
+def _seen(beat: Beat, alert: Alert, site: str) -> bool:
+    if beat.expected is None:
+        return site in alert.sites
+    return beat.expected.seen_in(alert, site)

@@ -25,8 +25,12 @@ _COLOURS = {
     Status.OFFLINE: "red",
     Status.UNKNOWN: "bright_black",
 }
-_FIXED_ROWS = 10
+_NO_REASON = dict.fromkeys(Status, "") | {Status.UNKNOWN: "never heard from"}
+_WIDE_COLUMNS = 100
+"""From this width on a site's district and ISP are shown."""
+_FIXED_ROWS = 9
 """Rows that are neither story, sites nor alerts: header, counts, bar, rules, agent, hints."""
+_STORY_ROWS = 3
 _TALL_ROWS = 36
 """From this height on the whole story is shown."""
 
@@ -73,7 +77,7 @@ def clock(epoch_s: float, timezone: str) -> str:
 def frame(scene: Scene, *, width: int, height: int) -> RenderableType:
     """One frame for a terminal of that size."""
     story = _story(scene, whole=height >= _TALL_ROWS)
-    room = max(4, height - _FIXED_ROWS - len(story))
+    room = max(4, height - _FIXED_ROWS - story.row_count)
     worst = scene.picture.worst()
     for_sites = max(2, min(len(worst) or 1, room * 3 // 5))
     for_alerts = max(2, room - for_sites)
@@ -82,9 +86,9 @@ def frame(scene: Scene, *, width: int, height: int) -> RenderableType:
         _counts(scene.picture, width),
         _bar(scene.picture, width),
         _rule(_progress(scene)),
-        *story,
-        _rule(f"Not online: {len(worst)}"),
-        _sites(scene, worst, for_sites),
+        story,
+        _rule(f"Not online: {len(worst)}, since when, and why"),
+        _sites(scene, worst, rows=for_sites, width=width),
         _rule(f"Alerts over MQTT: {len(scene.picture.alerts)}"),
         _alerts(scene, for_alerts),
         _rule("This machine, measured by a real agent"),
@@ -108,7 +112,7 @@ def _minutes(seconds: float) -> str:
 
 def _progress(scene: Scene) -> str:
     if scene.verdict:
-        return f"Story told: {scene.verdict}"
+        return f"Story told: {scene.verdict}. Ctrl-C ends"
     return f"Story {_minutes(scene.elapsed_s)} of {_minutes(scene.story_s)}, Ctrl-C ends"
 
 
@@ -141,41 +145,42 @@ def _bar(picture: Picture, width: int) -> Text:
     return text
 
 
-def _story(scene: Scene, *, whole: bool) -> list[Text]:
+def _story(scene: Scene, *, whole: bool) -> Table:
     """The whole story with what came of it, or what happened last and comes next."""
     shown = list(scene.beats)
     if not whole:
-        past = [beat for beat in shown if beat.at_s <= scene.elapsed_s]
-        coming = [beat for beat in shown if beat.at_s > scene.elapsed_s]
-        shown = past[-2:] + coming[:1] if past else coming[:3]
-        shown = shown[:3] if coming else past[-3:]
-    return [_beat(scene, beat) for beat in shown]
+        past = sum(beat.at_s <= scene.elapsed_s for beat in shown)
+        first = min(max(0, past - 2), len(shown) - _STORY_ROWS)
+        shown = shown[first : first + _STORY_ROWS]
+    table = _table(1, 0)
+    for beat in shown:
+        table.add_row(*_beat(scene, beat))
+    return table
 
 
-def _beat(scene: Scene, beat: Beat) -> Text:
+def _beat(scene: Scene, beat: Beat) -> tuple[Text, Text]:
     outcome = scene.outcomes.get(beat.name)
+    mark, style, came = "•", "", ""
     if beat.at_s > scene.elapsed_s:
-        mark, style, came = "·", "bright_black", ""
-    elif outcome is None:
-        mark, style, came = "•", "", ""
-    elif outcome.met:
-        mark, style = "✓", "green"
-        came = f"  {_what(beat)} after {outcome.after_s[-1]} s"
-    else:
-        mark, style = "…", "bold"
-        came = f"  {_what(beat)}: {len(outcome.after_s)} of {len(beat.sites)} so far"
-    return _line((f" {mark} {_minutes(beat.at_s):>4}  ", style), (beat.text, style), (came, "dim"))
+        mark, style = "·", "bright_black"
+    elif outcome:
+        mark, style = ("✓", "green") if outcome.met else ("…", "bold yellow")
+        came = _came(outcome)
+    return Text(f" {mark} {_minutes(beat.at_s):>4}  {beat.text}", style), Text(came, style)
 
 
-def _what(beat: Beat) -> str:
-    many = "alerts" if len(beat.sites) > 1 else "alert"
-    if beat.expected is None:
-        return ""
-    cause = f", cause {beat.expected.cause}" if beat.expected.cause else ""
-    return f"{many} {beat.expected.status}{cause}"
+def _came(outcome: Outcome) -> str:
+    expected = outcome.beat.expected
+    if expected is None:
+        return f"{len(outcome.after_s)} alerts"
+    if not outcome.met:
+        return f"{len(outcome.after_s)} of {len(outcome.beat.sites)} alerts"
+    what = "resolved" if expected.status == "resolved" else "alert"
+    cause = f", cause {expected.cause}" if expected.cause else ""
+    return f"{what} in {outcome.after_s[-1]} s{cause}"
 
 
-def _sites(scene: Scene, worst: list[State], rows: int) -> Table:
+def _sites(scene: Scene, worst: list[State], *, rows: int, width: int) -> Table:
     table = _table(0, 0, 1)
     shown = worst if len(worst) <= rows else worst[: rows - 1]
     for state in shown:
@@ -183,12 +188,17 @@ def _sites(scene: Scene, worst: list[State], rows: int) -> Table:
         colour = _COLOURS[state.status]
         since = _time_of(state.since, site)
         place = f"{site.district}, {site.isp}: " if site else ""
-        why = Text.assemble((place, "dim"), "; ".join(state.reasons) or "no reason given")
-        table.add_row(Text(f" {state.site}", colour), Text(f"{state.status} {since}", colour), why)
+        why = "; ".join(state.reasons) or _NO_REASON[state.status]
+        table.add_row(
+            Text(f" {state.site}", colour),
+            Text(f"{state.status:<8} {since}", colour),
+            Text.assemble((place if width >= _WIDE_COLUMNS else "", "dim"), why),
+        )
     if len(shown) < len(worst):
-        table.add_row(Text(f" and {len(worst) - len(shown)} more", "dim"), "", "")
-    for _ in range(rows - table.row_count):
-        table.add_row("", "", "")
+        table.add_row(Text(f" and {len(worst) - len(shown)} more", "dim"))
+    if not worst:
+        table.add_row(Text(" every site is online", "dim"))
+    _fill(table, rows)
     return table
 
 
@@ -200,9 +210,13 @@ def _alerts(scene: Scene, rows: int) -> Table:
             Text(alert.status, "green" if alert.status == "resolved" else "bold red"),
             alert_text(alert),
         )
-    for _ in range(rows - table.row_count):
-        table.add_row("", "", "")
+    _fill(table, rows)
     return table
+
+
+def _fill(table: Table, rows: int) -> None:
+    for _ in range(rows - table.row_count):
+        table.add_row("")
 
 
 def alert_text(alert: Alert) -> str:
@@ -222,7 +236,7 @@ def _table(*ratios: int) -> Table:
 def _time_of(text: str | None, site: Site | None) -> str:
     if text is None:
         return ""
-    return f"since {clock(wire.epoch(text), site.timezone if site else 'UTC')}"
+    return clock(wire.epoch(text), site.timezone if site else "UTC")
 
 
 def _agent(picture: Picture) -> Text:

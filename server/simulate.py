@@ -19,7 +19,7 @@ from server.config import Mqtt
 from server.mqtt import Connection, Lost, Refused, Will, connect
 from server.simulate_site import Act, Message, SiteModel
 
-CONNECT_WITHIN_S = 1.5
+CONNECT_WITHIN_S = 1.0
 """A site (re)connects after a random part of this."""
 
 

@@ -142,6 +142,9 @@ def test_a_healed_line_loses_nothing_more() -> None:
 
 
 def test_a_site_without_power_is_not_reachable() -> None:
+    site = model()
+    site.suffer(Act.POWER_OFF, NOW)
+    assert not site.reachable
     assert not SiteModel(SITE, window_s=2.0).reachable
 
 
@@ -150,7 +153,6 @@ def test_a_power_cut_changes_the_boot_and_keeps_stream_and_journal() -> None:
     now = take(site, 3)
     boot, stream = site.boot, site.stream
     site.suffer(Act.POWER_OFF, now)
-    assert not site.reachable
     site.suffer(Act.POWER_ON, now + 60)
     take(site, 1, start=now + 60)
     reading = newest(site)
