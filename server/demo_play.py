@@ -68,7 +68,7 @@ def run(*, story_s: float, endless: bool, as_json: bool, keep: Path | None) -> i
 async def _play(folder: Path, show: Show, story_s: float, *, endless: bool) -> Verdict | None:
     """The verdict, None when a signal came before it."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     house = House(folder)
     demo = None

@@ -62,9 +62,13 @@ def children(demo: subprocess.Popen[str]) -> list[psutil.Process]:
     return until(running, END_S, "broker, ingest and agent to run")
 
 
-def wait_gone(processes: list[psutil.Process], folder: Path) -> None:
-    until(lambda: not any(one.is_running() for one in processes), END_S, "the children to end")
-    assert list(folder.iterdir()) == []
+def wait_gone(processes: list[psutil.Process]) -> None:
+    def gone(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return process.status() == psutil.STATUS_ZOMBIE  # dead, and its parent is too
+        return True
+
+    until(lambda: all(map(gone, processes)), END_S, "the children to end")
 
 
 def test_the_story_comes_out_as_promised_and_every_reading_is_stored_once(
@@ -104,7 +108,9 @@ def test_a_signal_ends_every_process_and_leaves_no_folder(
     assert demo.returncode == 130
     assert errors == ""
     assert output.endswith("The demo was interrupted before the story's end.\n")
-    wait_gone(processes, tmp_path)
+    assert "\x1b" not in output
+    wait_gone(processes)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_demo_still_prints_its_json_line(play: Play) -> None:
@@ -121,7 +127,7 @@ def test_no_process_outlives_a_demo_that_is_killed(play: Play) -> None:
     demo = play()
     processes = children(demo)
     demo.kill()
-    until(lambda: not any(one.is_running() for one in processes), END_S, "the children to die")
+    wait_gone(processes)
 
 
 @pytest.mark.parametrize("name", ["ingest", "server.demo_broker", "pantau-agent"])
@@ -137,7 +143,8 @@ def test_a_process_that_dies_ends_the_demo_with_one_line(
     assert line.startswith("pantau demo: ")
     assert name.removeprefix("server.demo_").removeprefix("pantau-") in line
     assert "was ended by signal 9; its log ends: " in line
-    wait_gone(processes, tmp_path)
+    wait_gone(processes)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_holds_something_is_refused(play: Play, tmp_path: Path) -> None:
