@@ -54,11 +54,8 @@ def explain(
     tolerance_s = _GRID_TOLERANCE_S + _GRID_TOLERANCE_RATIO * before.window_s
     if abs(ran_s - grid_s) > tolerance_s:
         count = after.seq - before.seq
-        return Cause(
-            "agent",
-            0.8,
-            (same, f"but only {count} windows of {before.window_s:.0f} s in {ran_s:.0f} s"),
-        )
+        measured = f"but {count} x {before.window_s:g} s measured in these {ran_s:.0f} s"
+        return Cause("agent", 0.8, (same, measured))
     kept = f"the agent measured on through the gap (seq {before.seq} to {after.seq})"
     silences = _silences(after)
     return Cause("link", 0.95 if silences else 0.85, (same, kept, *silences))

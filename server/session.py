@@ -66,6 +66,7 @@ class Session:
         self._send_marker()
         self._say_online()
         await self._retried(self._publisher.begin)
+        self._publisher.send()  # before any newer ack or state, which must come behind
         loops = (self._receive(), self._keep_time(), self._stay_known(), stop.wait())
         tasks = [asyncio.ensure_future(loop) for loop in loops]
         try:

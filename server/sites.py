@@ -110,12 +110,17 @@ def show(args: argparse.Namespace) -> int:
         print(f"{'last reading':<12} {local(site, health.last_reading_at)}")
         for reason in health.reasons:
             print(f"{'':<12} {reason}")
-    told = ", ".join(f"{verdict} {seconds / 3600:.1f} h" for verdict, seconds in day.items())
+    told = ", ".join(f"{verdict} {_hours(seconds)}" for verdict, seconds in day.items())
     print(f"{'last 24 h':<12} {told}")
     for row in streams:
         lost = f", {row.lost} lost at the device" if row.lost else ""
         print(f"{'stream':<12} {row.stream}: stored through {row.seqs.through}{lost}")
     return 0
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _day(store: Store, site: str, now: float) -> list[history.Span]:
