@@ -32,6 +32,8 @@ _PROOF_S = 5.0
 _SERVICE_S = 30.0
 _STALL_S = 5.0
 """Our own loop standing still for longer counts as absence."""
+_MARKER_S = 30.0
+"""A first marker that takes longer is worth a line in the log."""
 _RETRY_S = 1.0
 _COMMAND_S = 60.0
 
@@ -159,6 +161,7 @@ class Session:
 
     async def _keep_time(self) -> None:
         marked_at = time.time()
+        warned = False
         while True:
             slept_at = time.time()
             await asyncio.sleep(_TICK_S)
@@ -166,10 +169,17 @@ class Session:
             self._flush_acks()
             self._ask(now)
             if not self._caught_up:
+                if not warned and now - marked_at > _MARKER_S:
+                    warned = True
+                    log.error(
+                        "%s does not come back: the broker must let us read and write it",
+                        payloads.MARKER,
+                    )
                 continue
             if now - slept_at > _STALL_S:
                 self._caught_up = False
                 self._blind_since = slept_at
+                self._markers.clear()  # only one sent from now on proves anything
                 self._send_marker()
                 continue
             unproven = await self._tick(now)
