@@ -11,7 +11,7 @@ from rich.live import Live
 
 from server.demo_picture import Alert
 from server.demo_story import Beat
-from server.demo_view import Scene, alert_text, clock, frame
+from server.demo_view import Scene, clock, frame
 from server.model import Status
 
 _COUNTS_EVERY_S = 10.0
@@ -90,7 +90,10 @@ class Lines(Silent):
         self._print(time.time(), "story", beat.text)
 
     def alert(self, alert: Alert) -> None:
-        self._print(alert.seen_at, "alert", f"{alert.status}: {alert_text(alert)}")
+        cause = alert.cause
+        known = f", cause {cause.verdict} ({cause.confidence:.0%})"
+        text = f"{alert.status}: {alert.title}{known if cause.verdict != 'unknown' else ''}"
+        self._print(alert.seen_at, "alert", text)
 
     def _print(self, now: float, kind: str, text: str) -> None:
         print(f"{clock(now, self._timezone)}  {kind}  {text}", flush=True)

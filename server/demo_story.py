@@ -83,17 +83,17 @@ def write(sites: Iterable[Site], story_s: float) -> list[Beat]:
     others = [site for site in fleet if site not in cut]
     lossy, dark, blip = (others[len(others) * share // 6] for share in (1, 3, 5))
     ids = tuple(site.id for site in cut)
-    where = " and ".join(sorted({_title(site.district) for site in cut}))
+    where = ", ".join(sorted({_title(site.district) for site in cut}))
     plan = [
         (0.15, "lossy", Act.LOSE, (lossy.id,), f"{lossy.id}: its link loses 3 echoes of 10",
          Expected(DEGRADED, "firing")),
-        (0.30, "isp_cut", Act.CUT, ids, f"{_title(isp)} is cut off in {where}: {len(ids)} sites",
+        (0.30, "isp_cut", Act.CUT, ids, f"{_title(isp)}: {len(ids)} sites are cut off in {where}",
          Expected(OFFLINE, "firing")),
         (0.36, "power_cut", Act.POWER_OFF, (dark.id,), f"{dark.id}: a power cut",
          Expected(OFFLINE, "firing")),
         (0.50, "healed", Act.HEAL, (lossy.id,), f"{lossy.id}: its link is clean again",
          Expected(DEGRADED, "resolved")),
-        (0.62, "isp_back", Act.MEND, ids, f"{_title(isp)} is back; backlogs follow",
+        (0.62, "isp_back", Act.MEND, ids, f"{_title(isp)}: its sites are back, backlogs follow",
          Expected(OFFLINE, "resolved", "link")),
         (0.68, "power_back", Act.POWER_ON, (dark.id,), f"{dark.id}: power is back, it boots",
          Expected(OFFLINE, "resolved", "power")),

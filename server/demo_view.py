@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent import wire
-from server.demo_picture import Alert, Picture, State
+from server.demo_picture import Picture, State
 from server.demo_story import Beat, Outcome
 from server.model import Site, Status
 
@@ -205,10 +205,11 @@ def _sites(scene: Scene, worst: list[State], *, rows: int, width: int) -> Table:
 def _alerts(scene: Scene, rows: int) -> Table:
     table = _table(0, 0, 1)
     for alert in list(reversed(scene.picture.alerts))[:rows]:
+        cause = f": {alert.cause.verdict}" if alert.cause.verdict != "unknown" else ""
         table.add_row(
             Text(f" {clock(alert.seen_at, scene.timezone)}", "dim"),
-            Text(alert.status, "green" if alert.status == "resolved" else "bold red"),
-            alert_text(alert),
+            Text(f"{alert.status}{cause}", "green" if alert.status == "resolved" else "bold red"),
+            alert.title,
         )
     _fill(table, rows)
     return table
@@ -217,13 +218,6 @@ def _alerts(scene: Scene, rows: int) -> Table:
 def _fill(table: Table, rows: int) -> None:
     for _ in range(rows - table.row_count):
         table.add_row("")
-
-
-def alert_text(alert: Alert) -> str:
-    """An alert in one line: its title and, once known, its cause."""
-    known = alert.cause.verdict != "unknown"
-    cause = f", cause {alert.cause.verdict} ({alert.cause.confidence:.0%})" if known else ""
-    return f"{alert.title}{cause}"
 
 
 def _table(*ratios: int) -> Table:
