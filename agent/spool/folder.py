@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,13 +85,12 @@ def scan(path: Path) -> Found:
     """Load every segment, setting aside what is no good.
 
     The end of the newest stream is known when nothing says otherwise: the newest
-    file is whole, no copy, and was left open or closed, not sealed.
+    file is whole, the original, and was left open or closed, not sealed.
     """
     for unfinished in path.glob("*.tmp"):
         unfinished.unlink()
     segments: list[Segment] = []
     problems: list[str] = []
-    lost = 0
     for file in sorted(path.glob(f"*{segment.SUFFIX}")):
         try:
             loaded = segment.load(file)
@@ -98,22 +98,23 @@ def scan(path: Path) -> Found:
         except OSError as err:
             loaded, why = None, f"{err.strerror}"
         if loaded is None:
-            problems.append(f"{file.name}: {why}, kept as {_set_aside(file)}")
-            continue
-        segments.append(loaded)
-        if loaded.behind:
-            lost += loaded.behind
-            problems.append(
-                f"{file.name}: damaged after seq {loaded.last}, {loaded.behind} readings"
-                f" behind it lost, kept as {_keep_beside(file)}"
-            )
-        elif loaded.torn:
-            problems.append(f"{file.name}: unfinished record after seq {loaded.last} cut off")
+            file.replace(file.with_suffix(CORRUPT))
+            problems.append(f"{file.name}: {why}; set aside")
+        else:
+            segments.append(loaded)
+    lost = 0
+    for torn, following in zip_longest(segments, segments[1:]):
+        count = _lost_behind(torn, following)
+        if count and _keep_beside(torn.path):
+            lost += count
+            problems.append(f"{torn.path.name}: damaged; {count} readings after {torn.last} lost")
+        elif torn.torn and following is None:
+            problems.append(f"{torn.path.name}: unfinished record after seq {torn.last} cut off")
     numbers = [int(file.stem) for file in path.glob("*.*") if file.stem.isdigit()]
     newest = segments[-1] if segments else None
     known = newest is not None and not (
         newest.torn
-        or newest.is_copy
+        or not newest.is_original
         or newest.ended == "sealed"
         or int(newest.path.stem) < max(numbers)
     )
@@ -172,15 +173,21 @@ def write_file(file: Path, data: bytes) -> None:
     segment.sync_folder(file.parent)
 
 
-def _set_aside(file: Path) -> str:
-    aside = file.with_suffix(CORRUPT)
-    file.replace(aside)
-    return aside.name
+def _lost_behind(torn: Segment, following: Segment | None) -> int:
+    """How many readings a damaged segment has lost."""
+    if torn.torn and following is not None and following.stream == torn.stream:
+        return following.first - torn.last - 1
+    return torn.behind
 
 
-def _keep_beside(file: Path) -> str:
-    """A second name for the damaged file, whose good records stay in use."""
+def _keep_beside(file: Path) -> bool:
+    """Keep a damaged file, whose good records stay in use, under a second name.
+
+    False when that was done at an earlier start.
+    """
     aside = file.with_suffix(CORRUPT)
-    with contextlib.suppress(OSError):  # there already, or a file system without links
+    if aside.exists():
+        return False
+    with contextlib.suppress(OSError):  # a file system without links: it stays as it is
         aside.hardlink_to(file)
-    return aside.name
+    return True

@@ -3,12 +3,13 @@
 A file is laid out in full before its first record, so that `fdatasync` of a
 record writes data alone. All integers are little endian.
 
-    header   magic, format, stream, first seq, inode, boot id, CRC-32
+    header   magic, format, stream, first seq, inode, size, boot id, CRC-32
     record   length, CRC-32 of length, seq and payload; seq; payload
     control  a record with seq 0: who wrote on (`open BOOT`), that the writer
              left in order (`close`), that another segment follows (`seal`)
 
-A copied file has another inode than its header says, so a copy is recognised.
+A copied file has another inode than its header says, and one that was cut off has
+another size, so both are recognised.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CONTROL_ROOM = 160
 
 _MAGIC = b"PANTAUSP"
 _FORMAT = 1
-_HEADER = struct.Struct("<8sI16sQQ36sI")
+_HEADER = struct.Struct("<8sI16sQQQ36sI")
 _RECORD = struct.Struct("<IIQ")
 _ZEROS = bytes(64 * 1024)
 _LONGEST = 1 << 24
@@ -42,6 +43,7 @@ class Header(NamedTuple):
     stream: str
     first_seq: int
     inode: int
+    size: int
     boot: str
 
 
@@ -86,8 +88,9 @@ class Segment:
         return self.header.stream
 
     @property
-    def is_copy(self) -> bool:
-        return self.header.inode != self.path.stat().st_ino
+    def is_original(self) -> bool:
+        """Whether it is the file that was laid out, neither a copy nor cut off."""
+        return (self.header.inode, self.header.size) == (self.path.stat().st_ino, self.size)
 
     def read(self, first_seq: int, limit: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Up to `limit` readings from `first_seq` on, at least one, within `max_bytes`.
@@ -134,7 +137,7 @@ def create(path: Path, *, stream: str, first_seq: int, boot: str, size: int) -> 
         os.posix_fallocate(descriptor, 0, size)
         for start in range(0, size, len(_ZEROS)):
             os.pwrite(descriptor, _ZEROS[: size - start], start)
-        header = Header(stream, first_seq, os.fstat(descriptor).st_ino, boot)
+        header = Header(stream, first_seq, os.fstat(descriptor).st_ino, size, boot)
         os.pwrite(descriptor, _pack_header(header), 0)
         os.fsync(descriptor)
         unfinished.rename(path)
@@ -186,6 +189,7 @@ def _pack_header(header: Header) -> bytes:
         uuid.UUID(header.stream).bytes,
         header.first_seq,
         header.inode,
+        header.size,
         header.boot.encode()[:36],
         0,
     )[:-4]
@@ -195,10 +199,10 @@ def _pack_header(header: Header) -> bytes:
 def _unpack_header(data: bytes) -> Header | None:
     if len(data) < _HEADER.size:
         return None
-    magic, version, stream, first_seq, inode, boot, crc = _HEADER.unpack_from(data)
+    magic, version, stream, first_seq, inode, size, boot, crc = _HEADER.unpack_from(data)
     if (magic, version, crc) != (_MAGIC, _FORMAT, zlib.crc32(data[: _HEADER.size - 4])):
         return None
-    return Header(str(uuid.UUID(bytes=stream)), first_seq, inode, boot.rstrip(b"\0").decode())
+    return Header(str(uuid.UUID(bytes=stream)), first_seq, inode, size, boot.rstrip(b"\0").decode())
 
 
 def _record_at(data: bytes, offset: int) -> tuple[int, bytes] | None:

@@ -1,0 +1,110 @@
+"""The spool on a disk that is full, and on one that takes nothing any more."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.spool import memory
+from tests.agent.spool_helper import SEGMENT, append, open_spool, payload, texts
+
+pytestmark = pytest.mark.needs_root
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for ten segments."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={12 * SEGMENT}", "pantau-test", disk], check=True
+    )
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def _fill(disk: Path) -> Path:
+    """Leave no free block to anyone."""
+    file = disk / "somebody-elses"
+    while True:
+        try:
+            with file.open("ab", buffering=0) as out:
+                out.write(bytes(SEGMENT))
+        except OSError as err:
+            assert err.errno == errno.ENOSPC
+            return file
+
+
+def test_on_a_full_disk_the_oldest_make_room_and_the_newest_are_stored(small_disk: Path) -> None:
+    spool = open_spool(small_disk / "spool", segments=100)
+    for i in range(4):
+        append(spool, str(i), 3000)
+    _fill(small_disk)
+    names = [append(spool, str(i), 3000) for i in range(4, 7)]
+
+    assert set(names) <= set(texts(small_disk / "spool"))
+    assert len(texts(small_disk / "spool")) + spool.dropped == 7
+    assert "the disk is full; older readings make room" in (spool.take_problem() or "")
+    assert [seq for _, seq in names] == [5, 6, 7]
+    spool.close()
+
+
+def test_a_disk_that_was_full_before_we_started_keeps_readings_in_memory(small_disk: Path) -> None:
+    spool = open_spool(small_disk / "spool")
+    _fill(small_disk)
+    first = append(spool, "a")
+    second = append(spool, "b")
+
+    assert (first[1], second) == (1, (first[0], 2))
+    assert "cannot write: No space left on device; kept in memory" in (spool.take_problem() or "")
+    assert spool.read(first[0], 1, 10, 1000) == [(1, payload("a")(1)), (2, payload("b")(2))]
+    assert spool.unreleased == 2
+    spool.close()
+
+
+def test_once_there_is_room_again_readings_go_to_the_disk_and_those_in_memory_stay(
+    small_disk: Path,
+) -> None:
+    spool = open_spool(small_disk / "spool")
+    filler = _fill(small_disk)
+    in_memory = append(spool, "a")
+    filler.unlink()
+    on_disk = append(spool, "b")
+
+    assert on_disk[0] != in_memory[0]
+    assert (small_disk / "spool" / "00000001.seg").exists()
+    assert [s.stream for s in spool.streams()] == [in_memory[0], on_disk[0]]
+    spool.release(in_memory[0], 1)
+    assert [s.stream for s in spool.streams()] == [on_disk[0]]
+    spool.close()
+
+
+def test_memory_is_bounded_and_what_it_loses_is_counted(small_disk: Path) -> None:
+    spool = open_spool(small_disk / "spool")
+    _fill(small_disk)
+    for i in range(memory.CAPACITY + 5):
+        append(spool, str(i))
+
+    held = spool.streams()[0]
+    assert (held.oldest, held.end) == (6, memory.CAPACITY + 5)
+    assert spool.dropped == 5
+    spool.close()
+
+
+def test_a_disk_that_turns_read_only_keeps_the_agent_going(small_disk: Path) -> None:
+    spool = open_spool(small_disk / "spool")
+    before = append(spool, "a")
+    spool.close()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+
+    again = open_spool(small_disk / "spool")
+    after = append(again, "b")
+
+    assert "Read-only file system; kept in memory" in (again.take_problem() or "")
+    assert [s.stream for s in again.streams()] == [before[0], after[0]]
+    assert after[0] != before[0]
+    again.close()
