@@ -24,6 +24,8 @@ _OTHER_VERSION_S = 3.0
 """The same while another version can still be tried: amqtt leaves MQTT 5 unanswered."""
 _CLOSE_S = 2.0
 _NEVER_S = 0xFFFF_FFFF
+_UNACKNOWLEDGED = 4000
+"""Most messages we take in before we acknowledge (MQTT 5; else the broker's setting counts)."""
 _REFUSED = 0x80
 """Codes of a SUBACK from here on are refusals."""
 _ENDED = {
@@ -96,6 +98,7 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # untyped, so the class is A
             client_id,
             clean_session=False,
             session_expiry_interval=_NEVER_S,
+            receive_maximum=_UNACKNOWLEDGED,
             will_message=gmqtt.Message(will.topic, will.payload, qos=1, retain=True),
         )
 
