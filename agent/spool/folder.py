@@ -98,7 +98,7 @@ def scan(path: Path) -> Found:
         except OSError as err:
             loaded, why = None, f"{err.strerror}"
         if loaded is None:
-            file.replace(file.with_suffix(CORRUPT))
+            _set_aside(file)
             problems.append(f"{file.name}: {why}; set aside")
         else:
             segments.append(loaded)
@@ -178,6 +178,12 @@ def _lost_behind(torn: Segment, following: Segment | None) -> int:
     if torn.torn and following is not None and following.stream == torn.stream:
         return following.first - torn.last - 1
     return torn.behind
+
+
+def _set_aside(file: Path) -> None:
+    aside = file.with_suffix(CORRUPT)
+    aside.unlink(missing_ok=True)  # onto a link to itself a file cannot be renamed
+    file.rename(aside)
 
 
 def _keep_beside(file: Path) -> bool:

@@ -233,3 +233,18 @@ def test_damage_that_is_left_out_of_the_listing_does_not_stop_it(tmp_path: Path)
 
     assert set(texts(tmp_path)) == {name for name in written if name[1] > 3}
     assert all(json.loads(data) for data in texts(tmp_path).values())
+
+
+def test_a_segment_that_rots_on_after_it_was_kept_beside_is_set_aside_all_the_same(
+    tmp_path: Path,
+) -> None:
+    _write(tmp_path, "abcdefgh", 1000)
+    first = min(tmp_path.glob("*.seg"))
+    for place in (600, 10):
+        with first.open("r+b") as out:
+            out.seek(place)
+            out.write(b"XXXX")
+        abandon(open_spool(tmp_path))
+
+    assert not first.exists()
+    assert first.with_suffix(".corrupt").exists()

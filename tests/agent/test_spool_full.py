@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +33,7 @@ def _fill(disk: Path) -> Path:
         try:
             with file.open("ab", buffering=0) as out:
                 out.write(bytes(SEGMENT))
-        except OSError as err:
-            assert err.errno == errno.ENOSPC
+        except OSError:
             return file
 
 
