@@ -18,7 +18,7 @@ NAME = "pantau-agent"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     logging.basicConfig(format=f"{NAME}: %(message)s", level=logging.INFO, stream=sys.stderr)
     do: Callable[[Config, argparse.Namespace], int] = options.do
     try:
@@ -38,7 +38,8 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; every command sets ``do``."""
     parser = argparse.ArgumentParser(
         prog=NAME, description="Measures a site's internet and reports what it saw."
     )
