@@ -198,11 +198,14 @@ def _impure_calls(name: str, source: str) -> Iterator[str]:
             if last in CLOCKS or called in ("open", "print", "input"):
                 yield f"{name} is pure and calls {called}()"
         # Of `random` only the class, which is seeded or passed in; never the shared source.
-        used = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
-        if used.startswith("random.") and used != "random.Random":
-            yield f"{name} is pure and uses {used}"
+        if isinstance(node, ast.Attribute) and node.attr != "Random" and _is_random(node.value):
+            yield f"{name} is pure and uses random.{node.attr}"
         if isinstance(node, ast.ImportFrom) and node.module == "random":
             yield f"{name} is pure and imports from random"
+
+
+def _is_random(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "random"
 
 
 @pytest.mark.parametrize("name", MODULES)
