@@ -25,8 +25,8 @@ class StrictBroker(Broker):  # type: ignore[misc]  # untyped base, see above
     """amqtt, with retained messages going only to those who subscribed to them.
 
     Version 0.12.1 sends every new session what any other session's filters
-    match, and walks a dict meanwhile that other sessions change: with forty
-    sites that connect at once some of them never got past their CONNACK.
+    match, and walks a dict meanwhile that other sessions change: of forty sites
+    that connect at once, eight lost their connection to a RuntimeError.
     MQTT 3.1.1 (3.3.1.3) wants them sent for a session's own subscriptions.
     """
 
