@@ -11,15 +11,17 @@ Rules
     ``silence_windows`` windows before it was sent, and is newer than the newest
     one known. All others are late: they amend history, never the state.
  3. A live reading makes the site online (or degraded), whatever it was before.
-    Of the presences only the first since the last reading counts as a sign of
-    life: an agent that keeps connecting but delivers nothing still falls silent.
+    Of the presences only the first online and the first clean end since the last
+    reading count as signs of life (an online counts again after that end): an
+    agent that keeps connecting but delivers nothing still falls silent.
  4. The will of the newest session starts a confirmation of
     ``offline_confirm_s``. A newer session or a live reading cancels it. The will
     of any other session is stale and ignored.
  5. Without a sign of life for ``silence_windows`` windows of the site's last
     reading the site is offline.
- 6. A clean end is no will: ``upgrade`` and ``reboot`` have ``planned_s``,
-    ``stopped`` has the silence of rule 5.
+ 6. A clean end is no will: ``upgrade`` and ``reboot`` have ``planned_s``, once
+    until the next reading; ``stopped`` has the silence of rule 5. It ends the
+    session, whose will starts nothing afterwards; that of the next one does.
  7. Offline opens at the last sign of life and is detected when it is confirmed.
     It ends with the first live reading, which also names the cause.
  8. Our own absence (`absent`) drops every running confirmation and gives every
@@ -55,7 +57,8 @@ class Health(Struct, frozen=True, omit_defaults=True):
     last_reading_at: float = 0.0  # receipt of the newest live reading
     session: str = ""  # newest session
     vouched: bool = False  # the session has shown itself since we are caught up
-    met: bool = False  # a presence has counted since the last reading
+    met: bool = False  # an online has counted since the last reading
+    parted: bool = False  # a clean end has counted since the last reading
     confirm_at: float | None = None  # a will is being confirmed until then
     planned_until: float = 0.0
     patience_from: float = 0.0  # silence counts from here at the earliest
@@ -122,11 +125,11 @@ def is_live(health: Health, reading: Reading, envelope: Envelope, rules: Rules) 
     if age_s > rules.silence_windows * reading.window_s:
         return False
     seen = health.seen
-    if seen is None or seen.boot != reading.boot:
+    if seen is None:
         return True
     if seen.stream == envelope.stream:
         return reading.seq > seen.seq
-    return reading.uptime_s > seen.uptime_s
+    return seen.boot != reading.boot or reading.uptime_s > seen.uptime_s
 
 
 def observe(health: Health, reading: Reading, envelope: Envelope, now: float, rules: Rules) -> Step:
@@ -156,6 +159,7 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
         last_reading_at=now,
         vouched=True,
         met=False,
+        parted=False,
         confirm_at=None,
         planned_until=0.0,
         seen=causes.LastSeen(
@@ -204,18 +208,10 @@ def meet(
     if presence.session != health.session and health.session:
         return health, ()
     if presence.reason in ("upgrade", "reboot", "stopped"):
-        if retained:
-            return health, ()
-        if health.status is Status.OFFLINE:
-            return _replace(health, session=presence.session), ()
-        until = 0.0 if presence.reason == "stopped" else now + rules.planned_s
-        after = _replace(
-            health, session=presence.session, heard_at=now, planned_until=until, confirm_at=None
-        )
-        return after, ()
+        return health if retained else _part(health, presence, now, rules), ()
     if retained or not caught_up or not health.vouched:
         return health, ()
-    if health.status in (Status.OFFLINE, Status.UNKNOWN) or health.planned_until > now:
+    if health.status in (Status.OFFLINE, Status.UNKNOWN):
         return health, ()
     return _replace(health, confirm_at=now + rules.offline_confirm_s), ()
 
@@ -231,13 +227,30 @@ def _meet_online(
         session=presence.session,
         vouched=caught_up,
         confirm_at=None,
-        planned_until=0.0,
         met=True,
         heard_at=now if counts and health.status is not Status.OFFLINE else health.heard_at,
     )
     if health.status is Status.UNKNOWN:
         return _replace(after, status=Status.ONLINE, since=now), (Changed(),)
     return after, ()
+
+
+def _part(health: Health, presence: Presence, now: float, rules: Rules) -> Health:
+    """Rule 6: after a clean end."""
+    if health.status is Status.OFFLINE:
+        return _replace(health, session=presence.session)
+    counts = not health.parted
+    planned = presence.reason != "stopped" and not health.planned_until
+    return _replace(
+        health,
+        session=presence.session,
+        vouched=False,
+        confirm_at=None,
+        met=health.met and not counts,
+        parted=True,
+        heard_at=now if counts else health.heard_at,
+        planned_until=now + rules.planned_s if planned else health.planned_until,
+    )
 
 
 def expire(health: Health, now: float, rules: Rules) -> Step:

@@ -1,0 +1,98 @@
+"""Rule 8: broker or ingest was away, and no site is to pay for it."""
+
+from __future__ import annotations
+
+from server.health import Opened
+from server.model import Kind
+from tests.server.made import Story
+
+
+def alive(**given: float) -> Story:
+    """A site in session "one", its last reading at 1000."""
+    story = Story(**given)
+    story.online(990, "one")
+    story.reads(1000)
+    return story
+
+
+def test_our_absence_drops_a_confirmation_that_was_running() -> None:
+    story = alive()
+    story.offline(1010, "one")
+    story.absent(1030)
+
+    assert story.waits(1179) == ()
+
+
+def test_our_absence_gives_patience_from_the_moment_we_are_caught_up() -> None:
+    story = alive()
+    story.absent(5000)
+
+    assert story.waits(5149) == ()
+    assert story.waits(5150)[0] == Opened(
+        Kind.SITE_OFFLINE, 1000, 5150, ("no sign of life for 150 s",)
+    )
+
+
+def test_a_will_before_we_are_caught_up_starts_nothing() -> None:
+    story = alive()
+    story.offline(1010, "one", caught_up=False)
+
+    assert story.waits(1149) == ()
+
+
+def test_a_will_of_a_session_that_has_not_shown_itself_since_starts_nothing() -> None:
+    story = alive()
+    story.absent(2000)
+    story.offline(2001, "one")
+
+    assert story.waits(2149) == ()
+
+
+def test_a_reading_vouches_for_its_session_again() -> None:
+    story = alive()
+    story.absent(2000)
+    story.reads(2010)
+    story.offline(2020, "one")
+    story.waits(2050)
+
+    assert story.status == "offline"
+
+
+def test_a_new_session_vouches_for_itself() -> None:
+    story = alive()
+    story.absent(2000)
+    story.online(2005, "two")
+    story.offline(2010, "two")
+    story.waits(2040)
+
+    assert story.status == "offline"
+
+
+def test_a_session_that_came_before_we_were_caught_up_is_known_but_not_vouched_for() -> None:
+    story = alive()
+    story.online(1990, "two", caught_up=False)
+    story.absent(2000)
+    story.offline(2001, "one")
+    story.offline(2002, "two")
+
+    assert story.waits(2149) == ()
+    assert story.health.heard_at == 1990
+
+
+def test_our_absence_wakes_nobody_up() -> None:
+    story = alive()
+    story.waits(1150)
+    story.absent(2000)
+
+    assert story.waits(1e9) == ()
+    assert story.status == "offline"
+
+
+def test_a_short_patience_does_not_shorten_a_planned_absence() -> None:
+    story = alive()
+    story.offline(1010, "one", "upgrade")
+    story.absent(1020)
+
+    assert story.waits(1309) == ()
+    story.waits(1310)
+    assert story.status == "offline"
