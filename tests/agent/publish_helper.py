@@ -123,7 +123,7 @@ def rig(tmp_path: Path, broker: Broker, *, held: int = 0, **changed: Any) -> Ite
         spool.append(reading)
     controls: list[tuple[str, bytes]] = []
     here = Here(BOOT, lambda: 8190.0, lambda: 7)
-    settings = config(tmp_path / "spool", mqtt(broker.url, **changed))
+    settings = config(tmp_path / "spool", mqtt(**{"url": broker.url, **changed}))
     publisher = Publisher(
         settings, spool, here, lambda leaf, payload, _: controls.append((leaf, payload))
     )

@@ -1,0 +1,269 @@
+"""Logging in: what goes wrong is one line with the place and the mend."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.config import ConfigError
+from agent.publish import BrokerError, Connection, Protocol, tls_context
+from tests.agent.publish_helper import SITE, WAIT_S, mqtt, rig
+from tests.lab.broker import Broker
+from tests.lab.pki import Authority
+from tests.wait import until
+
+LEAKS = pytest.mark.filterwarnings(
+    # paho leaves the socket of a failed handshake to the garbage collector
+    "ignore:unclosed <ssl.SSLSocket:ResourceWarning"
+)
+
+
+def _login(url: str, protocol: Protocol = "5", **changed: Any) -> Connection:
+    settings = mqtt(url, **changed)
+    return Connection(SITE, settings, protocol, will=None, receive=lambda *_: None)
+
+
+def _paths(broker: Broker, user: str) -> dict[str, Path]:
+    keys = broker.settings(user)
+    return {key: Path(value) for key, value in keys.items() if key != "url"}
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_mutual_tls_gets_in(tls_broker: Broker, protocol: Protocol) -> None:
+    connection = _login(tls_broker.url, protocol, **_paths(tls_broker, SITE))
+
+    assert connection.logged_in
+    connection.close()
+    assert not connection.alive
+
+
+def test_a_certificate_of_another_authority_is_refused_by_the_broker(
+    tls_broker: Broker, tmp_path: Path
+) -> None:
+    foreign = Authority(tmp_path / "foreign").client(SITE)
+    paths = _paths(tls_broker, SITE) | {"cert_file": foreign.cert, "key_file": foreign.key}
+
+    with pytest.raises(BrokerError, match=r"no answer to the login .*; check the certificate"):
+        _login(tls_broker.url, **paths)
+
+
+@LEAKS
+def test_a_broker_signed_by_another_authority_is_refused_by_us(
+    tls_broker: Broker, tmp_path: Path
+) -> None:
+    paths = _paths(tls_broker, SITE) | {"ca_file": Authority(tmp_path / "foreign").ca}
+
+    with pytest.raises(
+        BrokerError, match=r"its certificate is not accepted: .*; check mqtt.ca_file"
+    ):
+        _login(tls_broker.url, **paths)
+
+
+@LEAKS
+def test_a_broker_whose_certificate_names_another_host_is_refused(
+    tls_broker: Broker,
+) -> None:
+    with (
+        _relay("127.0.0.2", tls_broker.port) as port,
+        pytest.raises(
+            BrokerError, match=r"not accepted: IP address mismatch.*the host in mqtt.url"
+        ),
+    ):
+        _login(f"mqtts://127.0.0.2:{port}", **_paths(tls_broker, SITE))
+
+
+@contextmanager
+def _relay(host: str, to_port: int) -> Iterator[int]:
+    """One connection on another address, handed through to a local port."""
+    with socket.create_server((host, 0)) as listening:
+
+        def run() -> None:
+            near, _ = listening.accept()
+            with near, socket.create_connection(("127.0.0.1", to_port)) as far:
+                back = threading.Thread(target=_copy, args=(far, near), daemon=True)
+                back.start()
+                _copy(near, far)
+                back.join()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join(WAIT_S)
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+@pytest.fixture
+def password_broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker with a password for the site."""
+    if shutil.which("mosquitto_passwd") is None:
+        pytest.skip("mosquitto_passwd is not installed")
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    file = folder / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", file, SITE, "right"], check=True)
+    file.chmod(0o644)
+    extra = ["allow_anonymous false", f"password_file {file}"]
+    with Broker(folder, extra=extra) as running:
+        yield running
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_the_right_password_gets_in_and_the_wrong_one_is_told(
+    password_broker: Broker, tmp_path: Path, protocol: Protocol
+) -> None:
+    (tmp_path / "right").write_text("right\n")
+    (tmp_path / "wrong").write_text("wrong\n")
+
+    _login(password_broker.url, protocol, password_file=tmp_path / "right").close()
+    with pytest.raises(
+        BrokerError,
+        match=rf"refuses the login of {SITE}: Not authorized; check mqtt.username",
+    ):
+        _login(password_broker.url, protocol, password_file=tmp_path / "wrong")
+
+
+def test_a_name_that_does_not_resolve_is_told() -> None:
+    with pytest.raises(BrokerError, match=r"broker nowhere.invalid:1883: .*; check mqtt.url"):
+        _login("mqtt://nowhere.invalid")
+
+
+Answer = Callable[[socket.socket], None]
+
+
+def _says(data: bytes) -> Answer:
+    def answer(connected: socket.socket) -> None:
+        connected.recv(4096)
+        connected.sendall(data)
+
+    return answer
+
+
+@contextmanager
+def _strange_broker(answer: Answer) -> Iterator[str]:
+    """Something that listens, and answers each connection in its own way."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def run() -> None:
+            try:
+                while True:
+                    connected, _ = listening.accept()
+                    with connected:
+                        connected.settimeout(WAIT_S)
+                        answer(connected)
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield f"mqtt://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(WAIT_S)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (_says(b"\x20\x02\x00\x01"), "Unsupported protocol version"),  # as 3.1.1 says it
+        (_says(b"\x20\x03\x00\x84\x00"), "Unsupported protocol version"),  # as 5 says it
+        (_says(b""), "no answer to the login"),
+        (_says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no answer to the login"),
+    ],
+)
+def test_a_broker_that_may_only_not_speak_mqtt_5_is_recognised(answer: Answer, text: str) -> None:
+    with _strange_broker(answer) as url, pytest.raises(BrokerError, match=text) as refused:
+        _login(url)
+
+    assert refused.value.other_protocol
+
+
+def test_where_mqtt_5_is_refused_the_agent_goes_on_with_3_1_1(
+    tmp_path: Path, broker: Broker
+) -> None:
+    """A door that shuts out version 5 before a broker that would let anyone in."""
+
+    def door(connected: socket.socket) -> None:
+        hello = connected.recv(4096)
+        if hello[hello.index(b"MQTT") + 4] == 5:
+            connected.sendall(b"\x20\x02\x00\x01")
+            return
+        with socket.create_connection(("127.0.0.1", broker.port)) as far:
+            far.sendall(hello)
+            back = threading.Thread(target=_copy, args=(far, connected), daemon=True)
+            back.start()
+            _copy(connected, far)
+            back.join()
+
+    with _strange_broker(door) as url, rig(tmp_path, broker, url=url) as agent:
+        until(
+            lambda: agent.publisher.state() == (True, "connected with MQTT 3.1.1"),
+            WAIT_S,
+            "a connection with 3.1.1",
+        )
+        agent.append(3)
+        agent.wait_seqs(3)
+
+
+def test_a_certificate_file_without_a_certificate_is_a_mistake_of_configuration(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+
+    with pytest.raises(ConfigError, match=r"^mqtt.ca_file: .*/ca.pem: .*; put a PEM file there$"):
+        tls_context(mqtt("mqtts://broker.example", ca_file=tmp_path / "ca.pem"))
+
+
+def test_a_key_of_another_certificate_is_a_mistake_of_configuration(
+    authority: Authority,
+) -> None:
+    mine, other = authority.client(SITE), authority.client("bitung-0124")
+
+    with pytest.raises(
+        ConfigError, match=r"^mqtt.cert_file, mqtt.key_file: .*its own, unencrypted"
+    ):
+        tls_context(
+            mqtt(
+                "mqtts://broker.example",
+                ca_file=authority.ca,
+                cert_file=mine.cert,
+                key_file=other.key,
+            )
+        )
+
+
+def test_an_encrypted_key_does_not_ask_at_the_terminal(
+    authority: Authority, tmp_path: Path
+) -> None:
+    mine = authority.client(SITE)
+    locked = tmp_path / "locked.key"
+    subprocess.run(
+        ["openssl", "pkey", "-in", mine.key, "-aes256", "-passout", "pass:x", "-out", locked],
+        check=True,
+        capture_output=True,
+    )
+
+    with pytest.raises(ConfigError, match=re.escape(str(locked))):
+        tls_context(
+            mqtt(
+                "mqtts://broker.example",
+                ca_file=authority.ca,
+                cert_file=mine.cert,
+                key_file=locked,
+            )
+        )
