@@ -11,16 +11,20 @@ its own, which also counts what it dropped, so that a test can be judged by the 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import itertools
 import json
 import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
-RELAY = Path(__file__).with_name("relay.py")
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count()
 
 
@@ -34,6 +38,24 @@ def sh(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
     return done.stdout
+
+
+@contextlib.contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Moves this thread into a namespace: its new sockets, and threads it starts, live there.
+
+    ``/sys`` does not move along; what reads it must run in a process of `Namespace.within`.
+    """
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    there = os.open(f"/run/netns/{name}", os.O_RDONLY)
+    try:
+        if _libc.setns(there, _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns", name)
+        yield
+    finally:
+        _libc.setns(here, _CLONE_NEWNET)
+        os.close(here)
+        os.close(there)
 
 
 class Namespace:
@@ -123,10 +145,11 @@ class SoftLink:
     def __enter__(self) -> Self:
         ends = [f"{ns.name}:{name}" for (ns, _), name in zip(self._ends, self.names, strict=True)]
         self._process = subprocess.Popen(
-            [sys.executable, str(RELAY), *ends],
+            [sys.executable, "-m", "tests.lab.relay", *ends],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=child_environment(),
         )
         try:
             self.set()

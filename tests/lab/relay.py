@@ -1,6 +1,6 @@
 """Relays frames between two TAP devices with delay, jitter and loss. Run by `SoftLink`.
 
-    relay.py NAMESPACE:TAP NAMESPACE:TAP
+    python -m tests.lab.relay NAMESPACE:TAP NAMESPACE:TAP
 
 Each line of JSON on stdin changes how it behaves, or asks for the counts, and is answered by
 one line on stdout. It ends when stdin does.
@@ -20,30 +20,22 @@ import struct
 import sys
 import time
 
+from tests.lab.net import inside
+
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
-_CLONE_NEWNET = 0x40000000
 _PR_SET_TIMERSLACK = 29
 _IPV4 = b"\x08\x00"
 _SPIN_S = 0.0003
 _MAX_QUEUED = 2000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def open_tap(end: str) -> int:
     """A TAP device in a namespace; it vanishes when its file is closed."""
     namespace, name = end.split(":")
-    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-    try:
-        if _libc.setns(there, _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "setns", namespace)
+    with inside(namespace):
         tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
         fcntl.ioctl(tap, _TUNSETIFF, request)
-    finally:
-        _libc.setns(here, _CLONE_NEWNET)
-        os.close(here)
-        os.close(there)
     return tap
 
 
@@ -104,7 +96,7 @@ class Relay:
 
 def main(ends: list[str]) -> None:
     relay = Relay(*map(open_tap, ends))
-    _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     with contextlib.suppress(OSError):  # better timing where it is allowed
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
     poller = select.epoll()

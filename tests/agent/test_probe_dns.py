@@ -1,0 +1,169 @@
+"""The dns probe against real servers that answer well, badly, late or not at all."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from agent import wire
+from agent.measured import Outcome
+from agent.probes import Context, ProbeError, run
+from agent.probes.dns import endpoint, question, system_resolver
+from tests.agent.servers import UdpAnswer, udp_server, unused_udp
+
+ANSWER_A = struct.pack("!HHHIH4B", 0xC00C, 1, 1, 60, 4, 192, 0, 2, 1)
+
+
+def reply(packet: bytes, *, rcode: int = 0, answers: int = 1) -> bytes:
+    header = packet[:2] + struct.pack("!5H", 0x8180 | rcode, 1, answers, 0, 0)
+    return header + packet[12:] + ANSWER_A * answers
+
+
+def resolve(answer: UdpAnswer, *names: str, deadline_s: float = 5.0) -> Outcome:
+    with udp_server(answer) as resolver:
+        context = Context(names=names or ("example.org",), resolver=resolver)
+        return run("dns", context, deadline_s)
+
+
+def test_an_answer_with_an_address_is_ok_and_has_a_time() -> None:
+    outcome = resolve(lambda packet: [reply(packet)])
+    assert outcome.error is None
+    assert isinstance(outcome.value, wire.Dns)
+    assert outcome.value.ok
+    assert 0 < outcome.value.time_ms < 5000
+
+
+@pytest.mark.parametrize(
+    ("rcode", "said"),
+    [(1, "FORMERR"), (2, "SERVFAIL"), (3, "NXDOMAIN"), (5, "REFUSED"), (9, "RCODE 9")],
+)
+def test_a_resolver_that_says_no_is_not_ok_and_quoted(rcode: int, said: str) -> None:
+    outcome = resolve(lambda packet: [reply(packet, rcode=rcode, answers=0)])
+    assert isinstance(outcome.value, wire.Dns)
+    assert not outcome.value.ok
+    assert outcome.value.time_ms > 0
+    assert outcome.error == f"127.0.0.1 answers {said} for example.org"
+
+
+def test_an_answer_without_an_address_is_not_ok() -> None:
+    outcome = resolve(lambda packet: [reply(packet, answers=0)])
+    assert outcome.error == "127.0.0.1 answers no address for example.org"
+
+
+def test_half_an_answer_is_not_ok() -> None:
+    outcome = resolve(lambda packet: [reply(packet)[:15]])
+    assert outcome.error == "127.0.0.1 answers half a packet for example.org"
+
+
+def test_a_question_that_comes_back_is_not_ok() -> None:
+    outcome = resolve(lambda packet: [packet])
+    assert outcome.error == "127.0.0.1 answers something that is no answer for example.org"
+
+
+def test_an_answer_to_another_question_is_not_ok() -> None:
+    outcome = resolve(lambda packet: [reply(packet).replace(b"example", b"examplf")])
+    assert outcome.error == "127.0.0.1 answers something that is no answer for example.org"
+
+
+def test_garbage_and_foreign_answers_do_not_count() -> None:
+    def answer(packet: bytes) -> list[bytes]:
+        foreign = bytes([packet[0] ^ 0xFF]) + packet[1:]
+        return [b"", b"\x00", foreign, reply(foreign), reply(packet)]
+
+    outcome = resolve(answer)
+    assert outcome.error is None
+
+
+def test_garbage_alone_is_a_timeout() -> None:
+    outcome = resolve(lambda packet: [bytes([packet[0] ^ 0xFF]) + b"??"], deadline_s=0.3)
+    assert (outcome.value, outcome.error) == (None, "timeout after 0.3 s")
+
+
+def test_a_resolver_that_keeps_silent_is_a_timeout() -> None:
+    outcome = resolve(lambda _: [], deadline_s=0.3)
+    assert (outcome.value, outcome.error) == (None, "timeout after 0.3 s")
+
+
+def test_a_question_that_got_lost_is_asked_again() -> None:
+    asked: list[bytes] = []
+
+    def answer(packet: bytes) -> list[bytes]:
+        asked.append(packet)
+        return [reply(packet)] if len(asked) == 2 else []
+
+    outcome = resolve(answer)
+    assert isinstance(outcome.value, wire.Dns)
+    assert outcome.value.time_ms >= 600, "the time counts from the first question"
+
+
+def test_one_name_that_resolves_is_enough() -> None:
+    outcome = resolve(
+        lambda packet: [reply(packet, rcode=3 if b"gone" in packet else 0)],
+        "gone.example.org",
+        "example.org",
+    )
+    assert outcome.error is None
+    assert isinstance(outcome.value, wire.Dns)
+    assert outcome.value.ok
+
+
+def test_names_that_all_fail_are_all_named() -> None:
+    outcome = resolve(lambda packet: [reply(packet, rcode=3, answers=0)], "a.example", "b.example")
+    assert outcome.error is not None
+    assert "NXDOMAIN for a.example" in outcome.error
+    assert "NXDOMAIN for b.example" in outcome.error
+
+
+def test_a_port_where_nobody_listens_is_refused_at_once() -> None:
+    outcome = run("dns", Context(names=("example.org",), resolver=unused_udp()), 5.0)
+    assert (outcome.value, outcome.error) == (None, "Connection refused")
+
+
+def test_without_names_there_is_nothing_to_measure() -> None:
+    outcome = run("dns", Context(), 1.0)
+    assert (outcome.value, outcome.error) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a" * 64 + ".org", "a..b"])
+def test_a_name_that_is_none_is_named(name: str) -> None:
+    outcome = run("dns", Context(names=(name,), resolver="127.0.0.1"), 1.0)
+    assert outcome.error == f"{name!r} is no host name"
+
+
+def test_a_question_is_as_in_rfc_1035() -> None:
+    assert question(0x1234, "example.org.") == bytes.fromhex(
+        "1234 0100 0001 0000 0000 0000 07 6578616d706c65 03 6f7267 00 0001 0001"
+    )
+
+
+def test_the_systems_resolver_is_the_first_name_server() -> None:
+    text = "# by dhcpcd\noptions edns0\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n"
+    assert system_resolver(text) == "192.0.2.53"
+
+
+@pytest.mark.parametrize("text", ["", "# nameserver 192.0.2.53\nnameserver\nsearch lan\n"])
+def test_a_system_without_name_server_says_what_to_set(text: str) -> None:
+    with pytest.raises(ProbeError, match=r"no nameserver .* set resolver in \[dns\]"):
+        system_resolver(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.53", ("192.0.2.53", 53)),
+        ("192.0.2.53:5353", ("192.0.2.53", 5353)),
+        ("2001:db8::53", ("2001:db8::53", 53)),
+        ("[2001:db8::53]:5353", ("2001:db8::53", 5353)),
+    ],
+)
+def test_a_resolver_is_an_address_with_or_without_port(
+    text: str, expected: tuple[str, int]
+) -> None:
+    assert endpoint(text) == expected
+
+
+@pytest.mark.parametrize("text", ["dns.example", "192.0.2", "192.0.2.53:dns", "[2001:db8::53]"])
+def test_a_resolver_that_is_no_address_is_named(text: str) -> None:
+    with pytest.raises(ProbeError, match="is no IP address"):
+        endpoint(text)
