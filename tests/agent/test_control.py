@@ -1,0 +1,239 @@
+"""Settings and commands: what is done, what is refused, what is passed over."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import wire
+from agent.control import Args, Control, Deeds, RefusedError, Result
+from tests.wait import until
+
+SITE = "bitung-0123"
+NOW_S = wire.epoch("2026-11-22T06:50:00.000Z")
+LATER = "2026-11-22T06:51:00.000Z"
+EARLIER = "2026-11-22T06:49:59.000Z"
+
+
+class Rig:
+    """A control that notes what it does."""
+
+    def __init__(self, path: Path, *, sure: bool = True) -> None:
+        self.done: list[tuple[str, Args]] = []
+        self.answers: list[wire.Reply] = []
+        self.control = Control(
+            SITE,
+            path / "settings.json",
+            Deeds(
+                self._deed("reading"), self._deed("probe"), self._refusing, lambda: self._restart()
+            ),
+            clock_is_sure=lambda: sure,
+            answer=self.answers.append,
+        )
+
+    def _deed(self, name: str) -> Callable[[Args], Result]:
+        def deed(args: Args) -> Result:
+            self.done.append((name, args))
+            return {"did": name}
+
+        return deed
+
+    def _refusing(self, _args: Args) -> Result:
+        raise RefusedError("args.from and args.to must be seqs")
+
+    def _restart(self) -> None:
+        self.done.append(("restart", {"answered": len(self.answers)}))
+
+    def command(self, verb: str, *, retained: bool = False, **changed: Any) -> wire.Reply | None:
+        message = {"v": 1, "site": SITE, "id": str(uuid.uuid4()), "do": verb, "expires_at": LATER}
+        payload = json.dumps(message | changed).encode()
+        return self.control.handle("commands", payload, retained, NOW_S)
+
+    def settings(self, revision: object, **more: Any) -> wire.Reply | None:
+        payload = json.dumps({"v": 1, "site": SITE, "revision": revision} | more).encode()
+        return self.control.handle("settings", payload, True, NOW_S)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def _error(reply: wire.Reply | None) -> str:
+    assert reply is not None
+    assert reply.ok is False
+    assert isinstance(reply.result, dict)
+    return str(reply.result["error"])
+
+
+def test_a_command_is_done_and_answered_with_its_id(rig: Rig) -> None:
+    command_id = str(uuid.uuid4())
+
+    reply = rig.command("probe", id=command_id, args={"name": "dns"})
+
+    assert reply == wire.Reply(v=1, site=SITE, id=command_id, ok=True, result={"did": "probe"})
+    assert rig.done == [("probe", {"name": "dns"})]
+
+
+def test_a_command_seen_before_is_passed_over_in_silence(rig: Rig) -> None:
+    command_id = str(uuid.uuid4())
+
+    first, second = (rig.command("reading", id=command_id) for _ in range(2))
+
+    assert first is not None
+    assert second is None
+    assert len(rig.done) == 1
+
+
+def test_an_expired_command_is_refused(rig: Rig) -> None:
+    assert _error(rig.command("reading", expires_at=EARLIER)) == f"expired at {EARLIER}"
+    assert rig.done == []
+
+
+def test_a_clock_that_is_not_synchronised_expires_nothing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, sure=False)
+
+    reply = rig.command("reading", expires_at=EARLIER)
+
+    assert reply is not None
+    assert reply.ok is True
+
+
+def test_a_command_to_another_site_is_passed_over_in_silence(rig: Rig) -> None:
+    assert rig.command("reading", site="bitung-0124") is None
+    assert rig.done == []
+
+
+def test_a_retained_command_is_passed_over_in_silence(rig: Rig) -> None:
+    assert rig.command("restart", retained=True) is None
+
+
+@pytest.mark.parametrize("do", ["trace", "throughput"])
+def test_what_is_not_built_yet_is_refused_in_words(rig: Rig, do: str) -> None:
+    assert _error(rig.command(do)) == "this version cannot do that yet"
+
+
+def test_an_unknown_command_is_refused_with_those_that_are_known(rig: Rig) -> None:
+    assert _error(rig.command("dance")) == (
+        "unknown command 'dance';"
+        " known are reading, probe, resend, restart, trace, throughput, echo"
+    )
+
+
+def test_a_refusal_of_the_deed_is_the_answer(rig: Rig) -> None:
+    assert _error(rig.command("resend")) == "args.from and args.to must be seqs"
+
+
+def test_a_fault_in_the_deed_is_answered_and_survived(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_args: Args) -> Result:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setitem(rig.control._verbs, "probe", broken)
+
+    assert _error(rig.command("probe")) == "a fault of ours: ZeroDivisionError: by zero"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"expires_at": "soon"}, {"do": 7}, {"args": []}, {"v": 2}, {"id": "not-a-uuid"}],
+)
+def test_a_malformed_command_with_an_id_is_refused(rig: Rig, broken: dict[str, Any]) -> None:
+    assert _error(rig.command("reading", **broken))
+    assert rig.done == []
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"\xff", b'{"id":7}', b"[" * 50_000])
+def test_a_malformed_command_without_an_id_is_passed_over(rig: Rig, payload: bytes) -> None:
+    assert rig.control.handle("commands", payload, False, NOW_S) is None
+
+
+def test_a_restart_is_answered_before_it_happens(rig: Rig) -> None:
+    rig.control.start()
+    message = {"v": 1, "site": SITE, "id": str(uuid.uuid4()), "do": "restart"}
+    rig.control.take(
+        "commands", json.dumps(message | {"expires_at": "2126-01-01T00:00:00Z"}).encode(), False
+    )
+
+    until(lambda: rig.done, 10, "the restart")
+
+    assert rig.done == [("restart", {"answered": 1})]
+
+
+def test_an_echo_is_heard_by_who_waits_for_it_and_not_answered(rig: Rig) -> None:
+    echo_id = str(uuid.uuid4())
+    replies: list[wire.Reply | None] = []
+
+    def send() -> None:
+        threading.Thread(target=lambda: replies.append(rig.command("echo", id=echo_id))).start()
+
+    assert rig.control.await_echo(echo_id, send, 10)
+    assert replies == [None]
+    assert not rig.control.await_echo(str(uuid.uuid4()), lambda: None, 0)
+
+
+def test_settings_are_taken_confirmed_and_kept_over_restarts(rig: Rig, tmp_path: Path) -> None:
+    reply = rig.settings(7, window_s=30)
+
+    assert reply == wire.Reply(v=1, site=SITE, id="settings-7", ok=True, result={"revision": 7})
+    kept = Rig(tmp_path).control.settings
+    assert kept is not None
+    assert (kept.revision, kept.window_s) == (7, 30)
+
+
+def test_the_same_settings_again_are_confirmed_again(rig: Rig) -> None:
+    assert rig.settings(7, window_s=30) == rig.settings(7, window_s=30)
+
+
+def test_the_same_revision_with_other_content_is_refused(rig: Rig) -> None:
+    rig.settings(7, window_s=30)
+
+    assert "differs" in _error(rig.settings(7, window_s=31))
+    assert rig.control.settings is not None
+    assert rig.control.settings.window_s == 30
+
+
+def test_an_older_revision_is_refused_and_changes_nothing(rig: Rig) -> None:
+    rig.settings(7, window_s=30)
+
+    assert _error(rig.settings(6, window_s=10)) == "older than revision 7, which stands"
+    assert rig.control.settings is not None
+    assert rig.control.settings.revision == 7
+
+
+def test_a_newer_revision_that_does_not_name_a_key_gives_it_back_to_the_file(rig: Rig) -> None:
+    rig.settings(7, window_s=30)
+    rig.settings(8)
+
+    assert rig.control.settings == wire.Settings(v=1, site=SITE, revision=8)
+
+
+@pytest.mark.parametrize("window_s", [0, 0.5, 3601, "60", None])
+def test_settings_that_cannot_be_are_refused_under_their_revision(
+    rig: Rig, window_s: object
+) -> None:
+    reply = rig.settings(8, window_s=window_s)
+
+    assert "window_s" in _error(reply)
+    assert reply is not None
+    assert reply.id == "settings-8"
+    assert rig.control.settings is None
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b'{"revision":"x"}', b'{"revision":-1}', b"\xff"])
+def test_malformed_settings_without_a_revision_are_passed_over(rig: Rig, payload: bytes) -> None:
+    assert rig.control.handle("settings", payload, True, NOW_S) is None
+
+
+@pytest.mark.parametrize("stored", [b"", b"{", b'{"v":1,"site":"bitung-0124","revision":7}'])
+def test_broken_stored_settings_are_as_none(tmp_path: Path, stored: bytes) -> None:
+    (tmp_path / "settings.json").write_bytes(stored)
+
+    assert Rig(tmp_path).control.settings is None
