@@ -143,8 +143,9 @@ def _ladder(echoes: dict[wire.EchoRung, wire.Echoes], *, upstream_ok: bool) -> w
     rungs: dict[wire.Rung, wire.Verdict] = {"carrier": "ok"}
     rungs |= {rung: "ok" if echoes[rung].received else "fail" for rung in wire.ECHO_RUNGS}
     rungs |= dict.fromkeys(("dns", "web"), "ok" if upstream_ok else "fail")
-    first = [rung for rung in wire.RUNGS if rungs[rung] == "fail"][:1]
-    return msgspec.convert(rungs | {"first_failure": rung for rung in first}, wire.Ladder)
+    failing = [rung for rung in wire.RUNGS if rungs[rung] == "fail"]
+    ladder = msgspec.convert(rungs, wire.Ladder)
+    return msgspec.structs.replace(ladder, first_failure=failing[0]) if failing else ladder
 
 
 def _dead(silences: list[tuple[float, float | None]], now: float) -> list[wire.Dead]:

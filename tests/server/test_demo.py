@@ -52,6 +52,7 @@ def children(demo: subprocess.Popen[str]) -> list[psutil.Process]:
     wanted = ("server.demo_broker", "ingest", "pantau-agent")
 
     def running() -> list[psutil.Process]:
+        assert demo.poll() is None, demo.communicate()
         with contextlib.suppress(psutil.NoSuchProcess):  # one of them ended meanwhile
             found = psutil.Process(demo.pid).children(recursive=True)
             commands = [" ".join(child.cmdline()) for child in found]
