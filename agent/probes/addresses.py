@@ -89,6 +89,8 @@ class Addresses:
         os.eventfd_write(self._wake, 1)
         for thread in self._threads:
             thread.join(timeout=0.2)
+        if not any(thread.is_alive() for thread in self._threads):
+            os.close(self._wake)
 
     def _spawn(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
