@@ -31,13 +31,17 @@ def _short_name(folder: Path) -> Iterator[str]:
 
 
 class LocalServer:
-    """Answers one question after another in a thread of its own."""
+    """Answers one question after another in a thread of its own.
+
+    Raises:
+        OSError: the folder takes no socket.
+    """
 
     def __init__(self, folder: Path, answer: Callable[[], bytes]) -> None:
         self._file = folder / _NAME
         self._answer = answer
-        self._socket = socket.socket(socket.AF_UNIX)
         self._file.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX)
         with _short_name(folder) as name:
             self._socket.bind(name)
         self._file.chmod(0o660)

@@ -61,7 +61,7 @@ class Service:
     def run(self) -> None:
         """Measure, store and send until told to stop."""
         self._listen_to_signals()
-        answering = local.LocalServer(self._config.spool.path, self._check)
+        answering = self._answer_locally()
         self._control.start()
         self._publisher.start()
         self._measuring.start(time.monotonic())
@@ -74,12 +74,21 @@ class Service:
             self._reason = "reboot"
         self._publisher.stop(self._reason)
         self._spool.close()
-        answering.close()
+        if answering is not None:
+            answering.close()
 
     def stop(self, reason: Reason = "stopped") -> None:
         """End `run`; safe in a signal handler and in any thread."""
         self._reason = reason
         self._stop.set()
+
+    def _answer_locally(self) -> local.LocalServer | None:
+        """Let `check` ask us; a disk that takes nothing costs that, not the service."""
+        try:
+            return local.LocalServer(self._config.spool.path, self._check)
+        except OSError as err:
+            log.warning("check will not reach this service: %s", err.strerror)
+            return None
 
     def _listen_to_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
