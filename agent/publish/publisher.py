@@ -104,7 +104,7 @@ class Publisher:
         return held
 
     def state(self) -> tuple[bool, str]:
-        """Whether we are connected, and what to say of it."""
+        """Whether we are connected and heard, and what to say of it."""
         return self._connected, self._state
 
     def stop(self, reason: Reason) -> None:
@@ -207,7 +207,7 @@ class Publisher:
             if connection.refused and connection.refused != told:
                 told = connection.refused
                 log.warning("%s", told)
-                self._state = told
+                self._connected, self._state = False, told
 
     def _acked_newest(self) -> bool:
         newest = self._spool.newest

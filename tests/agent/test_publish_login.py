@@ -21,6 +21,18 @@ from tests.lab.broker import Broker
 from tests.lab.pki import Authority
 from tests.wait import until
 
+
+def test_what_the_acl_refuses_is_told_once_where_the_broker_says_so(
+    tls_broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the certificate of another site nothing of ours gets through."""
+    with rig(tmp_path, tls_broker, held=2, **_paths(tls_broker, "bitung-0124")) as agent:
+        told = "the broker refuses what we publish: Not authorized; check its ACL"
+        until(lambda: agent.publisher.state() == (False, told), WAIT_S, "the refusal")
+
+    assert [record.message for record in caplog.records].count(told) == 1
+
+
 LEAKS = pytest.mark.filterwarnings(
     # paho leaves the socket of a failed handshake to the garbage collector
     "ignore:unclosed <ssl.SSLSocket:ResourceWarning"
