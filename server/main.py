@@ -15,6 +15,7 @@ from agent.wire import PREFIX
 from server import config, mqtt, notify, payloads
 from server.config import Config, ConfigError
 from server.ingest import Ingest
+from server.resend import Holes
 from server.session import Session
 from server.store import StoreError, open_store
 
@@ -56,6 +57,7 @@ class Service:
         self._ingest = Ingest(self._store, settings.health, settings.alerts.resolved_retain_s)
         self._ingest.refresh_registry(time.time())
         self._blind_since = self._ingest.alive_at()
+        self._holes = Holes()
         self._said = ""
         self._stop = asyncio.Event()
         self._connected = False
@@ -112,7 +114,7 @@ class Service:
         user = self._settings.mqtt.username or _USER
         will = mqtt.Will(*payloads.service(payloads.INGEST, "offline", time.time()))
         async with mqtt.connect(self._settings.mqtt, user, will, _TOPICS) as link:
-            session = Session(link, self._ingest, worker, self._blind_since)
+            session = Session(link, self._ingest, worker, self._holes, self._blind_since)
             log.info("connected to %s", self._settings.mqtt.url)
             self._said = "connected"
             notify.systemd("STATUS=connected")

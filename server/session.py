@@ -42,17 +42,30 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """The work on one connection."""
+    """The work on one connection.
+
+    Args:
+        link: the connection.
+        ingest: what commits.
+        worker: the thread that the store belongs to.
+        holes: what is missing, and when it was asked for; outlives the connection.
+        blind_since: our own absence began then; None where there was none.
+    """
 
     def __init__(
-        self, link: Connection, ingest: Ingest, worker: Executor, blind_since: float | None
+        self,
+        link: Connection,
+        ingest: Ingest,
+        worker: Executor,
+        holes: Holes,
+        blind_since: float | None,
     ) -> None:
         self._link = link
         self._ingest = ingest
         self._worker = worker
         self._blind_since = blind_since
         self._publisher = Publisher(link, ingest)
-        self._holes = Holes()
+        self._holes = holes
         self._acks: dict[tuple[str, str], Progress] = {}
         self._markers: dict[str, float] = {}
         self._caught_up = False
