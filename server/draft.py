@@ -9,8 +9,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
-from agent.wire import state_topic
-from server import payloads
+from agent.wire import decode_reading, state_topic
+from server import clock, payloads
 from server.clock import Anchors
 from server.health import (
     Amended,
@@ -22,7 +22,7 @@ from server.health import (
     due_at,
 )
 from server.model import Cause, Incident, Kind, Rules, Site, unregistered
-from server.store import HealthRow, ReadingRow, Store, StreamRow
+from server.store import FLAG_CORRECTED, HealthRow, ReadingRow, Store, StreamRow
 
 
 @dataclass(slots=True)
@@ -111,12 +111,9 @@ class Draft:
                 case Opened():
                     self.open(health.site, event)
                 case Amended():
-                    self._revise(health.site, event.kind, reasons=event.reasons)
+                    self._amend(health.site, event)
                 case Resolved():
-                    cause = event.cause or Cause()
-                    self._revise(
-                        health.site, event.kind, resolved_at=event.resolved_at, cause=cause
-                    )
+                    self._resolve(health.site, event)
 
     def show(self, site: str) -> None:
         """Publish the site's state when the transaction ends."""
@@ -145,15 +142,16 @@ class Draft:
         )
         self.put_incident(incident)
 
-    def _revise(self, site: str, kind: Kind, **changes: object) -> None:
-        incident = self.firing(site, kind)
-        if incident is None:
-            return
-        if "reasons" in changes:
-            reasons = changes["reasons"]
-            assert isinstance(reasons, tuple)
-            changes["title"] = payloads.title(self._memory.site(site), kind, reasons)
-        self.put_incident(incident.revised(**changes))
+    def _amend(self, site: str, event: Amended) -> None:
+        incident = self.firing(site, event.kind)
+        if incident is not None:
+            told = payloads.title(self._memory.site(site), event.kind, event.reasons)
+            self.put_incident(incident.revised(reasons=event.reasons, title=told))
+
+    def _resolve(self, site: str, event: Resolved) -> None:
+        incident = self.firing(site, event.kind)
+        if incident is not None:
+            self.put_incident(incident.resolved(event.resolved_at, event.cause or Cause()))
 
     def put_incident(self, incident: Incident) -> None:
         """A new incident or its next revision: stored, and published."""
@@ -184,6 +182,9 @@ class Draft:
         store = self._store
         if self.rows:
             store.add_readings(self.rows)
+        for one, anchors in self._anchors.items():
+            store.put_boots(one, anchors)
+            store.put_times(self._put_right(one, anchors))
         if self._streams:
             store.put_streams(self._streams.values())
         for incident in self._revisions:
@@ -200,6 +201,15 @@ class Draft:
                 place = self._memory.site(site)
                 self._places[site] = (place.district, place.isp)
         store.put_healths(self._health_rows())
+
+    def _put_right(self, site: str, anchors: Anchors) -> list[ReadingRow]:
+        """The stored readings of a site whose time the anchors now tell better."""
+        rows = []
+        for row in self._store.unsynced(site):
+            when = clock.when(decode_reading(row.body), anchors)
+            if when.corrected and when.taken_at != row.taken_at:
+                rows.append(row._replace(taken_at=when.taken_at, flags=FLAG_CORRECTED))
+        return rows
 
     def _health_rows(self) -> list[HealthRow]:
         touched = {**{site: self.health(site) for site in self._places}, **self._healths}
@@ -226,4 +236,3 @@ class Draft:
         for site in self._dropped:
             memory.healths.pop(site, None)
             memory.places.pop(site, None)
-            memory.anchors.pop(site, None)

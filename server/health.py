@@ -283,6 +283,14 @@ def _silence_text(health: Health, rules: Rules) -> str:
     return f"no sign of life for {rules.silence_windows * window_s:.0f} s"
 
 
+def standing(health: Health, now: float) -> tuple[Opened, ...]:
+    """What would fire if the site had come into the registry only now."""
+    if health.status is Status.OFFLINE:
+        return (Opened(Kind.SITE_OFFLINE, health.heard_at, now, health.reasons),)
+    events = _trouble_events([], troubles.raised(health.troubles), now)
+    return tuple(event for event in events if isinstance(event, Opened))
+
+
 def absent(health: Health, caught_up_at: float) -> Health:
     """Rule 8: the state of a site once we are caught up after our own absence."""
     return _replace(health, confirm_at=None, vouched=False, patience_from=caught_up_at)

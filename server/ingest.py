@@ -8,15 +8,15 @@ is used by one thread at a time.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent import wire
 from server import health, payloads
 from server.draft import Draft, Memory
-from server.health import Health, Opened
 from server.intake import Intake, Message, Progress, Taken
-from server.model import Kind, Rules, Site, Status
+from server.model import UNREGISTERED, Kind, Rules, Site
 from server.store import (
     Letter,
     Store,
@@ -25,6 +25,9 @@ from server.store import (
 
 _ALIVE_S = 5.0
 """How often the sign of our own life is written, when nothing else is."""
+
+_NOWHERE = (UNREGISTERED, UNREGISTERED)
+"""Where the state of a site stands that the registry does not know."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,7 @@ class Ingest:
         for row in self._store.healths():
             memory.healths[row.health.site] = row.health
             memory.places[row.health.site] = (row.district, row.isp)
+        memory.anchors = dict(self._store.boots())
         for incident in self._store.firing():
             memory.firing[incident.site, incident.kind] = incident
 
@@ -170,11 +174,14 @@ class Ingest:
         for name, one in memory.healths.items():
             offline = memory.firing.get((name, Kind.SITE_OFFLINE))
             yield payloads.state(memory.site(name), one, offline)
+        newest = {}
         for row in self._store.streams():
-            seen = memory.healths[row.site].seen if row.site in memory.healths else None
-            if seen is not None and seen.stream == row.stream:
-                ack = wire.Ack(v=wire.VERSION, stream=row.stream, through=row.seqs.through)
-                yield wire.site_topic(row.site, "acks"), wire.encode(ack)
+            known = memory.healths.get(row.site)
+            if known is None or known.seen is None or known.seen.stream == row.stream:
+                newest[row.site] = row
+        for site, row in newest.items():
+            ack = wire.Ack(v=wire.VERSION, stream=row.stream, through=row.seqs.through)
+            yield wire.site_topic(site, "acks"), wire.encode(ack)
 
     def alive_at(self) -> float | None:
         """When ingest last said that it lives, before this start."""
@@ -198,11 +205,24 @@ class Ingest:
     def _apply_registry(self, now: float) -> int:
         draft = self._draft()
         with self._store.transaction():
+            self._clear_resolved(draft, now)
             for site in self._memory.registry.values():
                 self._apply_site(draft, site, now)
             draft.save(now)
         draft.merge()
         return draft.posts
+
+    def _clear_resolved(self, draft: Draft, now: float) -> None:
+        """Clear what still stands resolved of a site under a district or ISP that it has left."""
+        standing = set(self._store.clear_due(math.inf))
+        for incident in self._store.incidents(now - self._retain_s) if standing else ():
+            site = self._memory.registry.get(incident.site)
+            here = (incident.district, incident.isp)
+            topic = wire.alert_topic(*here, incident.id)
+            if site is None or topic not in standing or here == (site.district, site.isp):
+                continue
+            draft.post(topic, b"")
+            self._store.cleared(topic)
 
     def _apply_site(self, draft: Draft, site: Site, now: float) -> None:
         for kind in Kind:
@@ -210,19 +230,20 @@ class Ingest:
             if incident is None:
                 continue
             if site.retired:
-                draft.put_incident(incident.revised(resolved_at=now))
+                draft.put_incident(incident.resolved(now, incident.cause))
             elif (incident.district, incident.isp) != (site.district, site.isp):
                 topic = wire.alert_topic(incident.district, incident.isp, incident.id)
                 draft.post(topic, b"")
                 draft.put_incident(incident.revised(district=site.district, isp=site.isp))
+        stood = self._memory.places.get(site.id)
         if site.retired:
-            if site.id in self._memory.places:
+            if stood not in (None, _NOWHERE):
                 draft.move(site.id, None)
             return
         place = (site.district, site.isp)
-        if self._memory.places.get(site.id) == place:
+        if stood == place:
             return
         draft.move(site.id, place)
-        known: Health = draft.health(site.id)
-        if known.status is Status.OFFLINE and draft.firing(site.id, Kind.SITE_OFFLINE) is None:
-            draft.open(site.id, Opened(Kind.SITE_OFFLINE, known.since, now, known.reasons))
+        if stood == _NOWHERE:
+            for event in health.standing(draft.health(site.id), now):
+                draft.open(site.id, event)

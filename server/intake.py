@@ -95,14 +95,18 @@ class Intake:
         envelope = batch.envelope
         now = message.received_at
         row = draft.stream(site, envelope.stream)
-        anchors = clock.anchored(draft.anchors(site), envelope, now)
-        draft.put_anchors(site, anchors)
+        known = draft.anchors(site)
+        anchors = clock.anchored(known, envelope, now)
+        if anchors is not known:
+            draft.put_anchors(site, anchors)
         seqs, lost = row.seqs.forget_below(envelope.oldest)
         state = draft.health(site)
         for good in batch.good:
             reading = good.reading
-            if seqs.has(reading.seq) and not self._is_new(row, good, message):
-                continue
+            if seqs.has(reading.seq):
+                if not self._is_new(row, good, message):
+                    continue
+                lost -= 1
             seqs = seqs.add(reading.seq)
             when = clock.when(good, anchors)
             flags = FLAG_CORRECTED * when.corrected | FLAG_UNCERTAIN * when.uncertain
@@ -115,7 +119,7 @@ class Intake:
             if bad.seq is not None:
                 seqs = seqs.add(bad.seq)
         draft.put_health(state)
-        draft.put_stream(row._replace(seqs=seqs, lost=row.lost + lost))
+        draft.put_stream(row._replace(seqs=seqs, lost=max(0, row.lost + lost)))
         self.taken.progress[site, envelope.stream] = Progress(
             site, envelope.stream, 0, None, newest=True
         )

@@ -101,6 +101,10 @@ class Incident:
         """The next revision, with `changes`."""
         return replace(self, revision=self.revision + 1, **changes)  # type: ignore[arg-type]  # the caller names fields
 
+    def resolved(self, at: float, cause: Cause) -> Incident:
+        """The revision that ends it: never before its detection, though our clock be set back."""
+        return self.revised(resolved_at=max(at, self.detected_at), cause=cause)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:

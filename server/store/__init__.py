@@ -20,6 +20,10 @@ FLAG_UNCERTAIN = 2
 """Nothing anchors the time of a reading."""
 
 
+Boots = tuple[tuple[str, float], ...]
+"""Kernel boots of one device, oldest first, and when each began by the server's clock."""
+
+
 class StoreError(Exception):
     """Storage failed (full disk, locked, corrupt); the text is for the operator."""
 
@@ -124,6 +128,18 @@ class Store(Protocol):
     def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
         """Every stored reading of a site with its stream, by (stream, seq)."""
 
+    def unsynced(self, site: str) -> Iterator[ReadingRow]:
+        """Stored readings of a site whose device had no synchronised clock."""
+
+    def put_times(self, rows: Iterable[ReadingRow]) -> None:
+        """Replace when readings were taken, and their flags."""
+
+    def boots(self) -> dict[str, Boots]:
+        """When the last boots of each site began."""
+
+    def put_boots(self, site: str, boots: Boots) -> None:
+        """Replace those of one site."""
+
     def put_incident(self, incident: Incident, at: float) -> None:
         """A new incident, or the next revision of one."""
 
@@ -185,7 +201,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
     """
     scheme, found, path = url.partition("://")
     if scheme == "sqlite" and found and path.startswith("/") and path != "/":
-        from server.store.sqlite import SqliteStore
+        from server.store.tables import SqliteStore
 
         return SqliteStore(_sqlite_path(path), create=create)
     raise StoreError(f"store.url {url!r} is not understood; write sqlite:///path/to/pantau.db")

@@ -1,7 +1,7 @@
-"""The embedded store: SQLite with WAL and ``synchronous=FULL``.
+"""The embedded database: SQLite with WAL and ``synchronous=FULL``.
 
 A commit is on disk before it returns. One connection, used by one thread at a
-time.
+time. Whatever SQLite has to complain of comes out as one `StoreError`.
 """
 
 from __future__ import annotations
@@ -9,49 +9,23 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-import msgspec
+from server.store import StoreError
 
-from server.health import Health
-from server.model import Incident, Site
-from server.seqset import SeqSet
-from server.store import (
-    HealthRow,
-    Letter,
-    Quarantined,
-    ReadingRow,
-    StoreError,
-    StreamRow,
-)
-
-_HEAD_BYTES = 4096  # kept of a quarantined payload
-_QUARANTINE_ROWS = 100_000  # the oldest go first: garbage must not fill the disk
 _BUSY_S = 10.0
-_SITE_COLUMNS = (
-    "id, name, district, isp, contract, latitude, longitude,"
-    " timezone, backhaul, power_area, retired"
-)
-
-_json = msgspec.json.Encoder()
-_health = msgspec.json.Decoder(Health)
-_incident = msgspec.json.Decoder(Incident)
-_ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 Row = tuple[object, ...]
 
 
-class SqliteStore:
-    """See `server.store.Store` for what each method does."""
+class Database:
+    """A file with the schema of this version."""
 
     def __init__(self, path: str, *, create: bool = True) -> None:
-        if not create and not Path(path).exists():
-            raise StoreError(
-                f"no database at {path}; 'pantau sites import' or 'pantau ingest' makes it"
-            )
         self._path = path
+        self._refuse_missing(create)
         try:
             self._db = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
@@ -62,6 +36,24 @@ class SqliteStore:
         except sqlite3.Error as err:
             raise self._error(err) from None
         self._migrate()
+
+    def _refuse_missing(self, create: bool) -> None:
+        path = Path(self._path)
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if not create:
+                raise StoreError(
+                    f"no database at {path}; 'pantau sites import' or 'pantau ingest' makes it"
+                ) from None
+            if not path.parent.is_dir():
+                raise StoreError(
+                    f"no folder {path.parent} for the database; make it, or mend store.url"
+                ) from None
+        except OSError as err:
+            raise StoreError(
+                f"database {path}: {err.strerror}; be a user who may write there, as ingest is"
+            ) from None
 
     def _error(self, err: sqlite3.Error) -> StoreError:
         return StoreError(f"database {self._path}: {err}")
@@ -98,9 +90,16 @@ class SqliteStore:
         except sqlite3.Error as err:
             raise self._error(err) from None
 
-    def _one(self, sql: str, values: Iterable[object] = ()) -> tuple[object, ...] | None:
-        row: tuple[object, ...] | None = self._run(sql, values).fetchone()
-        return row
+    def _one(self, sql: str, values: Iterable[object] = ()) -> Any | None:
+        return next(self._each(sql, values), None)
+
+    def _each(self, sql: str, values: Iterable[object] = ()) -> Iterator[Any]:
+        """Row by row: SQLite may also fail between two rows."""
+        rows = self._run(sql, values)
+        try:
+            yield from rows
+        except sqlite3.Error as err:
+            raise self._error(err) from None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -115,186 +114,6 @@ class SqliteStore:
 
     def close(self) -> None:
         self._db.close()
-
-    def sites(self) -> dict[str, Site]:
-        rows = self._run(f"SELECT {_SITE_COLUMNS} FROM sites ORDER BY id")  # noqa: S608  # a constant
-        return {row[0]: replace(Site(*row[:10]), retired=bool(row[10])) for row in rows}
-
-    def put_sites(self, sites: Iterable[Site]) -> None:
-        self._many(
-            f"INSERT OR REPLACE INTO sites ({_SITE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # a constant
-            [tuple(asdict(site).values()) for site in sites],
-        )
-        self._run("UPDATE meta SET value = value + 1 WHERE key = 'registry_version'")
-
-    def registry_version(self) -> int:
-        row = self._one("SELECT value FROM meta WHERE key = 'registry_version'")
-        return int(str(row[0])) if row else 0
-
-    def healths(self) -> list[HealthRow]:
-        rows = self._run("SELECT state, due_at, district, isp FROM health ORDER BY site")
-        return [HealthRow(_health.decode(row[0]), *row[1:]) for row in rows]
-
-    def put_healths(self, rows: Iterable[HealthRow]) -> None:
-        self._many(
-            "INSERT OR REPLACE INTO health (site, due_at, state, district, isp) VALUES (?,?,?,?,?)",
-            [
-                (row.health.site, row.due_at, _json.encode(row.health), row.district, row.isp)
-                for row in rows
-            ],
-        )
-
-    def drop_health(self, site: str) -> None:
-        self._run("DELETE FROM health WHERE site = ?", [site])
-
-    def due(self, now: float) -> list[str]:
-        rows = self._run("SELECT site FROM health WHERE due_at <= ? ORDER BY due_at", [now])
-        return [row[0] for row in rows]
-
-    def stream(self, site: str, stream: str) -> StreamRow | None:
-        rows = self._streams("WHERE site = ? AND stream = ?", [site, stream])
-        return next(rows, None)
-
-    def streams(self) -> Iterator[StreamRow]:
-        return self._streams("ORDER BY id", [])
-
-    def _streams(self, clause: str, values: list[object]) -> Iterator[StreamRow]:
-        sql = "SELECT id, site, stream, through, beyond, lost FROM streams "
-        rows = self._run(sql + clause, values)
-        for number, site, stream, through, beyond, lost in rows:
-            yield StreamRow(number, site, stream, SeqSet(through, _ranges.decode(beyond)), lost)
-
-    def add_stream(self, site: str, stream: str) -> StreamRow:
-        cursor = self._run(
-            "INSERT INTO streams (site, stream, through, beyond) VALUES (?, ?, 0, '[]')",
-            [site, stream],
-        )
-        return StreamRow(cursor.lastrowid or 0, site, stream, SeqSet(), 0)
-
-    def put_streams(self, rows: Iterable[StreamRow]) -> None:
-        self._many(
-            "UPDATE streams SET through = ?, beyond = ?, lost = ? WHERE id = ?",
-            [
-                (row.seqs.through, _json.encode(row.seqs.beyond).decode(), row.lost, row.id)
-                for row in rows
-            ],
-        )
-
-    def add_readings(self, rows: list[ReadingRow]) -> None:
-        self._many(
-            "INSERT OR IGNORE INTO readings (stream_id, seq, received_at, taken_at, flags, body)"
-            " VALUES (?,?,?,?,?,?)",
-            rows,
-        )
-
-    def body(self, stream_id: int, seq: int) -> bytes | None:
-        row = self._one(
-            "SELECT body FROM readings WHERE stream_id = ? AND seq = ?", [stream_id, seq]
-        )
-        return None if row is None else row[0]  # type: ignore[return-value]  # a BLOB column
-
-    def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
-        rows = self._run(
-            "SELECT stream, stream_id, seq, received_at, taken_at, flags, body"
-            " FROM streams JOIN readings ON readings.stream_id = streams.id"
-            " WHERE site = ? ORDER BY streams.id, seq",
-            [site],
-        )
-        for row in rows:
-            yield row[0], ReadingRow(*row[1:])
-
-    def put_incident(self, incident: Incident, at: float) -> None:
-        body = _json.encode(incident)
-        self._run(
-            "INSERT OR REPLACE INTO incidents (id, site, kind, opened_at, resolved_at, body)"
-            " VALUES (?,?,?,?,?,?)",
-            [
-                incident.id,
-                incident.site,
-                incident.kind,
-                incident.opened_at,
-                incident.resolved_at,
-                body,
-            ],
-        )
-        self._run(
-            "INSERT INTO revisions (incident, revision, at, body) VALUES (?,?,?,?)",
-            [incident.id, incident.revision, at, body],
-        )
-
-    def firing(self) -> list[Incident]:
-        rows = self._run("SELECT body FROM incidents WHERE resolved_at IS NULL ORDER BY opened_at")
-        return [_incident.decode(row[0]) for row in rows]
-
-    def incidents(self, since: float = 0.0) -> Iterator[Incident]:
-        rows = self._run(
-            "SELECT body FROM incidents WHERE resolved_at IS NULL OR resolved_at >= ?"
-            " ORDER BY opened_at",
-            [since],
-        )
-        for row in rows:
-            yield _incident.decode(row[0])
-
-    def revisions(self, incident: str) -> list[tuple[float, Incident]]:
-        rows = self._run(
-            "SELECT at, body FROM revisions WHERE incident = ? ORDER BY revision", [incident]
-        )
-        return [(row[0], _incident.decode(row[1])) for row in rows]
-
-    def post(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
-        self._run(
-            "INSERT INTO outbox (topic, payload, retain) VALUES (?,?,?)",
-            [topic, payload, int(retain)],
-        )
-
-    def outbox(self, after: int) -> list[Letter]:
-        rows = self._run(
-            "SELECT id, topic, payload, retain FROM outbox WHERE id > ? ORDER BY id", [after]
-        )
-        return [Letter(number, topic, body, bool(retain)) for number, topic, body, retain in rows]
-
-    def posted(self, ids: Iterable[int]) -> None:
-        self._many("DELETE FROM outbox WHERE id = ?", [(number,) for number in ids])
-
-    def clear_later(self, topic: str, at: float) -> None:
-        self._run("INSERT OR REPLACE INTO clearing (topic, clear_at) VALUES (?,?)", [topic, at])
-
-    def clear_due(self, now: float) -> list[str]:
-        rows = self._run("SELECT topic FROM clearing WHERE clear_at <= ?", [now])
-        return [row[0] for row in rows]
-
-    def cleared(self, topic: str) -> None:
-        self._run("DELETE FROM clearing WHERE topic = ?", [topic])
-
-    def quarantine(self, at: float, topic: str, reason: str, payload: bytes) -> None:
-        self._run(
-            "INSERT INTO quarantine (at, topic, reason, bytes, head) VALUES (?,?,?,?,?)",
-            [at, topic, reason, len(payload), payload[:_HEAD_BYTES]],
-        )
-        self._run(
-            "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?",
-            [_QUARANTINE_ROWS],
-        )
-
-    def quarantined(self) -> Iterator[Quarantined]:
-        rows = self._run("SELECT at, topic, reason, bytes, head FROM quarantine ORDER BY id")
-        return (Quarantined(*row) for row in rows)
-
-    def add_absence(self, from_at: float, to_at: float, reason: str) -> None:
-        self._run(
-            "INSERT INTO absences (from_at, to_at, reason) VALUES (?,?,?)", [from_at, to_at, reason]
-        )
-
-    def absences(self) -> list[tuple[float, float, str]]:
-        rows = self._run("SELECT from_at, to_at, reason FROM absences ORDER BY from_at")
-        return rows.fetchall()
-
-    def alive_at(self) -> float | None:
-        row = self._one("SELECT value FROM meta WHERE key = 'alive_at'")
-        return None if row is None else float(str(row[0]))
-
-    def set_alive_at(self, now: float) -> None:
-        self._run("INSERT OR REPLACE INTO meta (key, value) VALUES ('alive_at', ?)", [now])
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -49,6 +49,15 @@ CREATE TABLE readings (
     body BLOB NOT NULL
 );
 CREATE UNIQUE INDEX readings_name ON readings (stream_id, seq);
+CREATE INDEX readings_unsynced ON readings (stream_id) WHERE flags != 0;
+
+-- When each of a site's last boots began by our clock: sets unsynchronised times right.
+CREATE TABLE boots (
+    site TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    began_at REAL NOT NULL,
+    PRIMARY KEY (site, boot)
+);
 
 -- The ledger: the newest revision of each incident, and every revision.
 CREATE TABLE incidents (

@@ -1,0 +1,234 @@
+"""The store on SQLite: what is asked of it, and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+
+import msgspec
+
+from server.health import Health
+from server.model import Incident, Site
+from server.seqset import SeqSet
+from server.store import Boots, HealthRow, Letter, Quarantined, ReadingRow, StreamRow
+from server.store.sqlite import Database
+
+_HEAD_BYTES = 4096  # kept of a quarantined payload
+_QUARANTINE_ROWS = 100_000  # the oldest go first: garbage must not fill the disk
+_SITE_COLUMNS = (
+    "id, name, district, isp, contract, latitude, longitude,"
+    " timezone, backhaul, power_area, retired"
+)
+_READING_COLUMNS = "stream_id, seq, received_at, taken_at, flags, body"
+
+_json = msgspec.json.Encoder()
+_health = msgspec.json.Decoder(Health)
+_incident = msgspec.json.Decoder(Incident)
+_ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
+
+
+class SqliteStore(Database):
+    """See `server.store.Store` for what each method does."""
+
+    def sites(self) -> dict[str, Site]:
+        rows = self._each(f"SELECT {_SITE_COLUMNS} FROM sites ORDER BY id")  # noqa: S608  # a constant
+        return {row[0]: replace(Site(*row[:10]), retired=bool(row[10])) for row in rows}
+
+    def put_sites(self, sites: Iterable[Site]) -> None:
+        self._many(
+            f"INSERT OR REPLACE INTO sites ({_SITE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # a constant
+            [tuple(asdict(site).values()) for site in sites],
+        )
+        self._run("UPDATE meta SET value = value + 1 WHERE key = 'registry_version'")
+
+    def registry_version(self) -> int:
+        row = self._one("SELECT value FROM meta WHERE key = 'registry_version'")
+        return int(str(row[0])) if row else 0
+
+    def healths(self) -> list[HealthRow]:
+        rows = self._each("SELECT state, due_at, district, isp FROM health ORDER BY site")
+        return [HealthRow(_health.decode(row[0]), *row[1:]) for row in rows]
+
+    def put_healths(self, rows: Iterable[HealthRow]) -> None:
+        self._many(
+            "INSERT OR REPLACE INTO health (site, due_at, state, district, isp) VALUES (?,?,?,?,?)",
+            [
+                (row.health.site, row.due_at, _json.encode(row.health), row.district, row.isp)
+                for row in rows
+            ],
+        )
+
+    def drop_health(self, site: str) -> None:
+        self._run("DELETE FROM health WHERE site = ?", [site])
+
+    def due(self, now: float) -> list[str]:
+        rows = self._each("SELECT site FROM health WHERE due_at <= ? ORDER BY due_at", [now])
+        return [row[0] for row in rows]
+
+    def stream(self, site: str, stream: str) -> StreamRow | None:
+        rows = self._streams("WHERE site = ? AND stream = ?", [site, stream])
+        return next(rows, None)
+
+    def streams(self) -> Iterator[StreamRow]:
+        return self._streams("ORDER BY id", [])
+
+    def _streams(self, clause: str, values: list[object]) -> Iterator[StreamRow]:
+        sql = "SELECT id, site, stream, through, beyond, lost FROM streams "
+        rows = self._each(sql + clause, values)
+        for number, site, stream, through, beyond, lost in rows:
+            yield StreamRow(number, site, stream, SeqSet(through, _ranges.decode(beyond)), lost)
+
+    def add_stream(self, site: str, stream: str) -> StreamRow:
+        cursor = self._run(
+            "INSERT INTO streams (site, stream, through, beyond) VALUES (?, ?, 0, '[]')",
+            [site, stream],
+        )
+        return StreamRow(cursor.lastrowid or 0, site, stream, SeqSet(), 0)
+
+    def put_streams(self, rows: Iterable[StreamRow]) -> None:
+        self._many(
+            "UPDATE streams SET through = ?, beyond = ?, lost = ? WHERE id = ?",
+            [
+                (row.seqs.through, _json.encode(row.seqs.beyond).decode(), row.lost, row.id)
+                for row in rows
+            ],
+        )
+
+    def add_readings(self, rows: list[ReadingRow]) -> None:
+        self._many(
+            f"INSERT OR IGNORE INTO readings ({_READING_COLUMNS}) VALUES (?,?,?,?,?,?)",  # noqa: S608  # a constant
+            rows,
+        )
+
+    def body(self, stream_id: int, seq: int) -> bytes | None:
+        row = self._one(
+            "SELECT body FROM readings WHERE stream_id = ? AND seq = ?", [stream_id, seq]
+        )
+        return None if row is None else row[0]
+
+    def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
+        rows = self._each(
+            f"SELECT stream, {_READING_COLUMNS}"  # noqa: S608  # a constant
+            " FROM streams JOIN readings ON readings.stream_id = streams.id"
+            " WHERE site = ? ORDER BY streams.id, seq",
+            [site],
+        )
+        for row in rows:
+            yield row[0], ReadingRow(*row[1:])
+
+    def unsynced(self, site: str) -> Iterator[ReadingRow]:
+        rows = self._each(
+            f"SELECT {_READING_COLUMNS} FROM readings"  # noqa: S608  # a constant
+            " WHERE flags != 0 AND stream_id IN (SELECT id FROM streams WHERE site = ?)",
+            [site],
+        )
+        return (ReadingRow(*row) for row in rows)
+
+    def put_times(self, rows: Iterable[ReadingRow]) -> None:
+        self._many(
+            "UPDATE readings SET taken_at = ?, flags = ? WHERE stream_id = ? AND seq = ?",
+            [(row.taken_at, row.flags, row.stream_id, row.seq) for row in rows],
+        )
+
+    def boots(self) -> dict[str, Boots]:
+        found: dict[str, Boots] = {}
+        for site, boot, began_at in self._each("SELECT * FROM boots ORDER BY rowid"):
+            found[site] = (*found.get(site, ()), (boot, began_at))
+        return found
+
+    def put_boots(self, site: str, boots: Boots) -> None:
+        self._run("DELETE FROM boots WHERE site = ?", [site])
+        self._many("INSERT INTO boots VALUES (?,?,?)", [(site, *one) for one in boots])
+
+    def put_incident(self, incident: Incident, at: float) -> None:
+        body = _json.encode(incident)
+        self._run(
+            "INSERT OR REPLACE INTO incidents (id, site, kind, opened_at, resolved_at, body)"
+            " VALUES (?,?,?,?,?,?)",
+            [
+                incident.id,
+                incident.site,
+                incident.kind,
+                incident.opened_at,
+                incident.resolved_at,
+                body,
+            ],
+        )
+        self._run(
+            "INSERT INTO revisions (incident, revision, at, body) VALUES (?,?,?,?)",
+            [incident.id, incident.revision, at, body],
+        )
+
+    def firing(self) -> list[Incident]:
+        rows = self._each("SELECT body FROM incidents WHERE resolved_at IS NULL ORDER BY opened_at")
+        return [_incident.decode(row[0]) for row in rows]
+
+    def incidents(self, since: float = 0.0) -> Iterator[Incident]:
+        rows = self._each(
+            "SELECT body FROM incidents WHERE resolved_at IS NULL OR resolved_at >= ?"
+            " ORDER BY opened_at",
+            [since],
+        )
+        for row in rows:
+            yield _incident.decode(row[0])
+
+    def revisions(self, incident: str) -> list[tuple[float, Incident]]:
+        rows = self._each(
+            "SELECT at, body FROM revisions WHERE incident = ? ORDER BY revision", [incident]
+        )
+        return [(row[0], _incident.decode(row[1])) for row in rows]
+
+    def post(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        self._run(
+            "INSERT INTO outbox (topic, payload, retain) VALUES (?,?,?)",
+            [topic, payload, int(retain)],
+        )
+
+    def outbox(self, after: int) -> list[Letter]:
+        rows = self._each(
+            "SELECT id, topic, payload, retain FROM outbox WHERE id > ? ORDER BY id", [after]
+        )
+        return [Letter(number, topic, body, bool(retain)) for number, topic, body, retain in rows]
+
+    def posted(self, ids: Iterable[int]) -> None:
+        self._many("DELETE FROM outbox WHERE id = ?", [(number,) for number in ids])
+
+    def clear_later(self, topic: str, at: float) -> None:
+        self._run("INSERT OR REPLACE INTO clearing (topic, clear_at) VALUES (?,?)", [topic, at])
+
+    def clear_due(self, now: float) -> list[str]:
+        rows = self._each("SELECT topic FROM clearing WHERE clear_at <= ?", [now])
+        return [row[0] for row in rows]
+
+    def cleared(self, topic: str) -> None:
+        self._run("DELETE FROM clearing WHERE topic = ?", [topic])
+
+    def quarantine(self, at: float, topic: str, reason: str, payload: bytes) -> None:
+        self._run(
+            "INSERT INTO quarantine (at, topic, reason, bytes, head) VALUES (?,?,?,?,?)",
+            [at, topic, reason, len(payload), payload[:_HEAD_BYTES]],
+        )
+        self._run(
+            "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?",
+            [_QUARANTINE_ROWS],
+        )
+
+    def quarantined(self) -> Iterator[Quarantined]:
+        rows = self._each("SELECT at, topic, reason, bytes, head FROM quarantine ORDER BY id")
+        return (Quarantined(*row) for row in rows)
+
+    def add_absence(self, from_at: float, to_at: float, reason: str) -> None:
+        self._run(
+            "INSERT INTO absences (from_at, to_at, reason) VALUES (?,?,?)", [from_at, to_at, reason]
+        )
+
+    def absences(self) -> list[tuple[float, float, str]]:
+        rows = self._each("SELECT from_at, to_at, reason FROM absences ORDER BY from_at")
+        return list(rows)
+
+    def alive_at(self) -> float | None:
+        row = self._one("SELECT value FROM meta WHERE key = 'alive_at'")
+        return None if row is None else float(str(row[0]))
+
+    def set_alive_at(self, now: float) -> None:
+        self._run("INSERT OR REPLACE INTO meta (key, value) VALUES ('alive_at', ?)", [now])
