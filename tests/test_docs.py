@@ -147,10 +147,10 @@ def test_every_link_leads_somewhere(file: str) -> None:
         assert (folder / file).parent.joinpath(link).exists(), link
 
 
-def test_the_examples_of_configuration_are_good() -> None:
+def test_the_examples_of_configuration_are_good_and_the_servers_shows_the_defaults() -> None:
     ours = agent.config.load(_ROOT / "examples" / "agent.toml")
     assert wire.is_site(ours.site)
-    assert server.config.load(_ROOT / "examples" / "server.toml").store.url
+    assert server.config.load(_ROOT / "examples" / "server.toml") == server.config.Config()
 
 
 @pytest.mark.parametrize(
