@@ -87,9 +87,9 @@ ALLOWED: dict[str, set[str]] = {
         name: {"server.*", "agent.wire"}
         for name in (
             *("server.main", "server.cli", "server.show", "server.sites", "server.demo"),
-            *("server.demo_broker", "server.demo_house", "server.demo_picture"),
-            *("server.demo_play", "server.demo_processes", "server.demo_report"),
-            *("server.demo_show", "server.demo_story", "server.demo_view"),
+            *("server.demo.broker", "server.demo.house", "server.demo.picture"),
+            *("server.demo.play", "server.demo.processes", "server.demo.report"),
+            *("server.demo.show", "server.demo.story", "server.demo.view"),
         )
     },
 }
@@ -282,7 +282,7 @@ def test_the_check_bites(name: str, source: str, fault: str) -> None:
         ("agent.publish.connection", "import paho.mqtt.client as mqtt"),
         ("agent.publish.publisher", "from agent import __version__, wire"),
         ("server.cli", "from agent import wire\nfrom server import store"),
-        ("server.demo_broker", "from amqtt.broker import Broker"),
+        ("server.demo.broker", "from amqtt.broker import Broker"),
         ("agent.schedule", "import random\ndef f(rng: random.Random): return rng.random()"),
     ],
 )
