@@ -12,41 +12,42 @@ TcpAnswer = Callable[[socket.socket], None]
 
 
 @contextlib.contextmanager
-def udp_server(answer: UdpAnswer) -> Iterator[str]:
+def udp_server(answer: UdpAnswer, address: str = "127.0.0.1") -> Iterator[str]:
     """Answers each packet with the packets that `answer` makes; yields ``ADDRESS:PORT``."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((address, 0))
+        sock.settimeout(0.1)
+        stop = threading.Event()
 
         def serve() -> None:
-            while True:
-                packet, sender = sock.recvfrom(4096)
-                if not packet:  # our own, at the end
-                    return
-                for reply in answer(packet):
-                    sock.sendto(reply, sender)
+            while not stop.is_set():
+                with contextlib.suppress(OSError):  # nothing came, or the way back is cut
+                    packet, sender = sock.recvfrom(4096)
+                    for reply in answer(packet):
+                        sock.sendto(reply, sender)
 
         thread = threading.Thread(target=serve)
         thread.start()
         try:
             yield "{}:{}".format(*sock.getsockname())
         finally:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-                last.sendto(b"", sock.getsockname())
+            stop.set()
             thread.join()
 
 
 @contextlib.contextmanager
-def tcp_server(answer: TcpAnswer) -> Iterator[str]:
-    """Hands the first connection to `answer`, which closes it; yields ``ADDRESS:PORT``."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def tcp_server(answer: TcpAnswer, address: str = "127.0.0.1") -> Iterator[str]:
+    """Hands one connection after the other to `answer`, then closes it; ``ADDRESS:PORT``."""
+    with socket.create_server((address, 0)) as listener:
 
         def serve() -> None:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return  # nobody came
-            with connection, contextlib.suppress(ConnectionError):
-                answer(connection)
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return  # shut down at the end
+                with connection, contextlib.suppress(OSError):
+                    answer(connection)
 
         thread = threading.Thread(target=serve)
         thread.start()
