@@ -87,9 +87,6 @@ ALLOWED: dict[str, set[str]] = {
         name: {"server.*", "agent.wire"}
         for name in (
             *("server.main", "server.cli", "server.show", "server.sites", "server.demo"),
-            *("server.demo.broker", "server.demo.house", "server.demo.picture"),
-            *("server.demo.play", "server.demo.processes", "server.demo.report"),
-            *("server.demo.show", "server.demo.story", "server.demo.view"),
         )
     },
 }
