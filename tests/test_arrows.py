@@ -83,12 +83,11 @@ ALLOWED: dict[str, set[str]] = {
     "server.simulate_site": {"server.simulate_link", "agent.wire"},
     "server.simulate": {"server.simulate_site", "server.config", "server.mqtt", "agent.wire"},
     # Wiring, and what people look at.
-    **{
-        name: {"server.*", "agent.wire"}
-        for name in (
-            *("server.main", "server.cli", "server.show", "server.sites", "server.demo"),
-        )
-    },
+    "server.show": {"server.*", "agent.wire"},
+    "server.sites": {"server.*", "agent.wire"},
+    "server.demo": {"server.*", "agent.wire"},
+    "server.cli": {"server.*", "agent.wire"},
+    "server.main": {"server.*", "agent.wire"},
 }
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
