@@ -49,7 +49,7 @@ def play(tmp_path: Path) -> Iterator[Play]:
 def children(demo: subprocess.Popen[str]) -> list[psutil.Process]:
     """The demo's processes, once all of them run."""
 
-    wanted = ("server.demo_broker", "ingest", "pantau-agent")
+    wanted = ("server.demo.broker", "ingest", "pantau-agent")
 
     def running() -> list[psutil.Process]:
         assert demo.poll() is None, demo.communicate()
@@ -131,7 +131,7 @@ def test_no_process_outlives_a_demo_that_is_killed(play: Play) -> None:
     wait_gone(processes)
 
 
-@pytest.mark.parametrize("name", ["ingest", "server.demo_broker", "pantau-agent"])
+@pytest.mark.parametrize("name", ["ingest", "server.demo.broker", "pantau-agent"])
 def test_a_process_that_dies_ends_the_demo_with_one_line(
     play: Play, tmp_path: Path, name: str
 ) -> None:

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from agent import wire
-from server.demo_picture import Picture
-from server.demo_report import Ledger, Verdict, compare
-from server.demo_story import DEGRADED, OFFLINE, Beat, Outcome, judge, write
+from server.demo.picture import Picture
+from server.demo.report import Ledger, Verdict, compare
+from server.demo.story import DEGRADED, OFFLINE, Beat, Outcome, judge, write
 from server.model import Site, Status
 from server.simulate_site import Act, SiteModel
 

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from agent import wire
-from server.demo_picture import Picture
-from server.demo_story import judge, write
-from server.demo_view import Scene, clock, frame
+from server.demo.picture import Picture
+from server.demo.story import judge, write
+from server.demo.view import Scene, clock, frame
 from server.model import Site
 
 BEGAN_AT = 1_800_000_000.0

@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Iterator[Mqtt]:
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "server.demo_broker"],
+            [sys.executable, "-m", "server.demo.broker"],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

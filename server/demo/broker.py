@@ -52,7 +52,7 @@ async def serve() -> None:
 
 
 def main() -> int:
-    """Entry of ``python -m server.demo_broker``."""
+    """Entry of ``python -m server.demo.broker``."""
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s")
     asyncio.run(serve())
     return 0

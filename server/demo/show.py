@@ -9,9 +9,9 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.live import Live
 
-from server.demo_picture import Alert
-from server.demo_story import Beat
-from server.demo_view import Scene, clock, frame
+from server.demo.picture import Alert
+from server.demo.story import Beat
+from server.demo.view import Scene, clock, frame
 from server.model import Status
 
 _COUNTS_EVERY_S = 10.0

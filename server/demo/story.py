@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.demo_picture import Alert, Picture
+from server.demo.picture import Alert, Picture
 from server.model import Site
 from server.simulate_site import Act
 

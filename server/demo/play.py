@@ -17,13 +17,13 @@ import msgspec
 from rich.console import Console
 
 from agent import wire
-from server import demo_story
-from server.demo_house import THIS_MACHINE, WINDOW_S, House, make_folder, remove_folder
-from server.demo_picture import Picture
-from server.demo_processes import DemoError, shown_command, tail
-from server.demo_report import Verdict, compare
-from server.demo_show import Lines, Screen, Show, Silent
-from server.demo_view import Scene
+from server.demo import story
+from server.demo.house import THIS_MACHINE, WINDOW_S, House, make_folder, remove_folder
+from server.demo.picture import Picture
+from server.demo.processes import DemoError, shown_command, tail
+from server.demo.report import Verdict, compare
+from server.demo.show import Lines, Screen, Show, Silent
+from server.demo.view import Scene
 from server.model import Status
 from server.mqtt import Lost, Refused, Will, connect
 from server.simulate import Fleet
@@ -99,7 +99,7 @@ class Demo:
         registry = house.sites()
         simulated = [site for site in registry if site.id != THIS_MACHINE]
         self._picture = Picture(registry, watched=THIS_MACHINE)
-        self._beats = demo_story.write(simulated, story_s)
+        self._beats = story.write(simulated, story_s)
         self._fleet = Fleet((one.id for one in simulated), house.settings, window_s=WINDOW_S)
         self._ingest_ready = asyncio.Event()
         self._began_at: float | None = None
@@ -148,8 +148,8 @@ class Demo:
             ledger=compare(self._fleet.models, marks, self._house.stored),
         )
 
-    def _outcomes(self) -> tuple[list[demo_story.Outcome], list[str]]:
-        return demo_story.judge(self._beats, self._picture, began_at=self._began_at or math.inf)
+    def _outcomes(self) -> tuple[list[story.Outcome], list[str]]:
+        return story.judge(self._beats, self._picture, began_at=self._began_at or math.inf)
 
     async def _watch(self) -> None:
         """Listen as an operator would."""

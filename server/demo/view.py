@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agent import wire
-from server.demo_picture import Picture, State
-from server.demo_story import Beat, Outcome
+from server.demo.picture import Picture, State
+from server.demo.story import Beat, Outcome
 from server.model import Site, Status
 
 _COLOURS = {

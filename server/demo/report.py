@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from server.demo_picture import Picture
-from server.demo_story import OFFLINE, Outcome
+from server.demo.picture import Picture
+from server.demo.story import OFFLINE, Outcome
 from server.model import Status
 from server.simulate_site import SiteModel
 

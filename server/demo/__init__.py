@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
         0 when everything came as the story promises, 1 when not, 130 when it was
         interrupted before that was known.
     """
-    from server import demo_play
+    from server.demo import play
 
-    return demo_play.run(
+    return play.run(
         story_s=args.seconds or STORY_S,
         endless=args.seconds is None,
         as_json=args.json,

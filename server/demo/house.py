@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from server import config
-from server.demo_processes import Child, DemoError, command, end, module, start, tail
+from server.demo.processes import Child, DemoError, command, end, module, start, tail
 from server.model import Site
 from server.store import StoreError, open_store
 
@@ -22,7 +22,7 @@ THIS_MACHINE = "this-machine"
 """Site id of the real agent."""
 WINDOW_S = 2.0
 KEEPALIVE_S = 5
-EXAMPLE = Path(__file__).parent.parent / "examples" / "sites.csv"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sites.csv"
 _START_S = 30.0
 _SERVER_TOML = """\
 # Shortened, so that an outage is seen within seconds. docs/demo.md explains each.
@@ -49,7 +49,7 @@ max_mb = 8
 [reading]
 window_s = {window_s:g}
 [targets]
-gateway = "auto"
+gateway = ["127.0.0.3"]
 domestic = ["127.0.0.1"]
 world = ["127.0.0.2"]
 [web]
@@ -152,7 +152,7 @@ class House:
             self._mishap.set_result(error)
 
     async def _start_broker(self) -> int:
-        child = await self._start("broker", module("server.demo_broker"), asyncio.subprocess.PIPE)
+        child = await self._start("broker", module("server.demo.broker"), asyncio.subprocess.PIPE)
         assert child.process.stdout is not None
         try:
             line = await asyncio.wait_for(child.process.stdout.readline(), _START_S)
