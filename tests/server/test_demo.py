@@ -142,7 +142,7 @@ def test_a_process_that_dies_ends_the_demo_with_one_line(
     assert demo.returncode == 1
     (line,) = errors.splitlines()
     assert line.startswith("pantau demo: ")
-    assert name.removeprefix("server.demo_").removeprefix("pantau-") in line
+    assert name.removeprefix("server.demo.").removeprefix("pantau-") in line
     assert "was ended by signal 9; its log ends: " in line
     wait_gone(processes)
     assert list(tmp_path.iterdir()) == []
