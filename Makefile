@@ -94,8 +94,10 @@ lint: $(VENV)/.installed-dev
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
+# The labs measure and cut links, and so each of their tests has the machine to itself.
 test: system lint
-	@$(VENV)/bin/pytest -m 'not slow' </dev/null
+	@$(VENV)/bin/pytest -q -n 2 -m 'not slow' --ignore tests/lab </dev/null
+	@$(VENV)/bin/pytest -m 'not slow' --durations 10 tests/lab </dev/null
 	@$(MAKE) --no-print-directory test-313
 	@$(if $(IS_ROOT),,echo 'Not root: the tests marked SKIPPED above were left out, each with its reason.')
 
@@ -104,7 +106,7 @@ test-313:
 	@if ! $(call has_venv,$(PYTHON_313)); then \
 	  echo 'Python 3.13 is not here: the fast tests ran under $(VENV) alone.'; exit 0; fi; \
 	$(MAKE) --no-print-directory $(VENV_313)/.installed-dev; \
-	$(VENV_313)/bin/pytest -q -m 'not slow and not needs_root' \
+	$(VENV_313)/bin/pytest -q -n 2 -m 'not slow and not needs_root' \
 	  --ignore tests/lab --ignore tests/deploy </dev/null
 
 test-slow: system $(VENV)/.installed-dev
