@@ -55,7 +55,7 @@ def spans(windows: Iterable[Window], from_at: float, to_at: float) -> list[Span]
     at = from_at
     for one in sorted(windows, key=lambda one: (one.to_at, one.from_at, one.verdict)):
         end = min(one.to_at, to_at)
-        if end <= at or one.verdict == "unmeasured":
+        if end <= at or one.from_at >= to_at or one.verdict == "unmeasured":
             continue
         start = max(one.from_at, at)
         if start - at > _SEAM_S:
