@@ -54,7 +54,7 @@ class Device:
         told: dict[str, Any] = {
             "seq": self.seq,
             "boot": self.boot,
-            "taken_at": wire.iso(at if self.synced else at - 86_400.0),
+            "taken_at": wire.iso(at if self.synced else at + 86_400.0),
             "uptime_s": round(at - self.booted_at, 3),
             "clock": {"synced": self.synced},
             "window_s": self.window_s,

@@ -1,0 +1,86 @@
+"""Putting right the times of devices without a clock, by when their messages came."""
+
+from __future__ import annotations
+
+import msgspec
+
+from agent import wire
+from server.clock import Anchors, When, anchored, when
+from tests.server.made import Device
+
+
+def envelope(device: Device, sent_at: float) -> wire.Envelope:
+    return msgspec.json.decode(device.envelope(sent_at, device.seq), type=wire.Envelope)
+
+
+def good(device: Device, at: float) -> wire.GoodReading:
+    device.reading(at)
+    return wire.decode_reading(device.spool[device.seq])
+
+
+def anchors_of(device: Device, *delays_s: float) -> Anchors:
+    """The anchors after messages with these delays."""
+    good(device, 1000)
+    known: Anchors = ()
+    for delay_s in delays_s:
+        known = anchored(known, envelope(device, 1000), 1000 + delay_s)
+    return known
+
+
+def test_a_synchronised_clock_is_believed() -> None:
+    device = Device()
+    anchors = anchors_of(device, 500)
+
+    assert when(good(device, 1060), anchors) == When(1060, corrected=False, uncertain=False)
+
+
+def test_an_unsynchronised_time_follows_from_uptime_and_receipt() -> None:
+    device = Device(synced=False)
+    anchors = anchors_of(device, 0)
+    late = good(device, 1060)
+
+    assert late.taken_at == 1060 + 86_400
+    assert when(late, anchors) == When(1060, corrected=True, uncertain=False)
+
+
+def test_the_message_that_came_fastest_anchors_best() -> None:
+    device = Device(synced=False)
+
+    assert anchors_of(device, 9, 2, 5) == (("boot-1", 102),)
+
+
+def test_an_anchor_that_is_hardly_better_is_not_worth_a_write() -> None:
+    device = Device(synced=False)
+    once = anchors_of(device, 1)
+
+    assert anchored(once, envelope(device, 1000), 1000.9) is once
+
+
+def test_a_boot_that_nothing_anchors_stays_uncertain() -> None:
+    device = Device(synced=False)
+    before = good(device, 1000)
+    device.restart("boot-2", 2000)
+    anchors = anchored((), envelope(device, 2010), 2010)
+
+    assert when(before, anchors) == When(1000 + 86_400, corrected=False, uncertain=True)
+
+
+def test_an_earlier_boot_keeps_its_anchor() -> None:
+    device = Device(synced=False)
+    before = good(device, 1000)
+    anchors = anchored((), envelope(device, 1001), 1001)
+    device.restart("boot-2", 2000)
+    anchors = anchored(anchors, envelope(device, 2010), 2010)
+
+    assert when(before, anchors).taken_at == 1000
+
+
+def test_the_last_four_boots_are_remembered() -> None:
+    device = Device(synced=False)
+    device.reading(1000)
+    anchors: Anchors = ()
+    for number in range(6):
+        device.restart(f"boot-{number}", 1000.0 * number)
+        anchors = anchored(anchors, envelope(device, 9000), 9000)
+
+    assert anchors == tuple((f"boot-{number}", 1000.0 * number) for number in range(2, 6))
