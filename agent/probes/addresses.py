@@ -48,6 +48,7 @@ class Addresses:
         ]
         self._current: dict[Key, str] = {}
         self._errors: dict[Key, str] = {}
+        self._failed: str | None = None
         self._route: Route | None = None
         self._hop_due_s = 0.0
         self._stop = threading.Event()
@@ -69,8 +70,8 @@ class Addresses:
         return self._current.get(key)
 
     def errors(self) -> dict[str, str]:
-        """Why targets have no address, or an old one; by rung."""
-        by_rung: dict[str, str] = {}
+        """Why targets have no address, or an old one; by rung, ``icmp`` for all of them."""
+        by_rung: dict[str, str] = {"icmp": self._failed} if self._failed else {}
         for (rung, _), text in sorted(self._errors.items()):
             by_rung[rung] = f"{by_rung[rung]}; {text}" if rung in by_rung else text
         return by_rung
@@ -79,7 +80,7 @@ class Addresses:
         """Reads the route at once, and starts to follow what can change."""
         if _GATEWAY in self._keys or self._isp_towards:
             self._read_route(time.monotonic())
-            self._spawn(self._follow_route, "route")
+            self._spawn(self._follow_routes, "routes")
         if any(name != AUTO and not _is_address(name) for _, name in self._keys):
             self._spawn(self._follow_names, "names")
 
@@ -93,7 +94,13 @@ class Addresses:
             os.close(self._wake)
 
     def _spawn(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
+        def guarded() -> None:
+            try:
+                target()
+            except Exception as err:  # a thread that dies must be seen in the readings
+                self._failed = f"{name} are followed no more: {type(err).__name__}: {err}"
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -124,7 +131,7 @@ class Addresses:
             self._errors.pop(key, None)
         return True
 
-    def _follow_route(self) -> None:
+    def _follow_routes(self) -> None:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as news:
             news.setblocking(False)
             news.bind((0, _RTMGRP_IPV4_ROUTE))
@@ -132,9 +139,8 @@ class Addresses:
             poller.register(news, select.POLLIN)
             poller.register(self._wake, select.POLLIN)
             while not self._stop.is_set():
-                now_s = time.monotonic()
-                self._read_route(now_s)
-                if self._isp_towards and self._hop_due_s <= now_s:
+                self._read_route(time.monotonic())
+                if self._isp_towards and self._hop_due_s <= time.monotonic():
                     found = self._find_hop(self._isp_towards)
                     self._hop_due_s = time.monotonic() + (REFRESH_S if found else RETRY_S)
                 poller.poll(ROUTE_AGAIN_S * 1000)
