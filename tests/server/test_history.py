@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -102,8 +103,8 @@ def test_spans_fill_the_time_and_do_not_depend_on_the_order(
     edges = [(span.from_at, span.to_at) for span in found]
     assert edges[0][0] == 0
     assert edges[-1][1] == 200
-    assert all(one[1] == other[0] for one, other in zip(edges, edges[1:], strict=False))
-    assert all(one.verdict != other.verdict for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in pairwise(edges))
+    assert all(one.verdict != other.verdict for one, other in pairwise(found))
 
     shuffled = [*windows, *windows[:3]]
     shuffler.shuffle(shuffled)
