@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -23,7 +26,7 @@ class Mqtt:
     """How to reach the broker."""
 
     url: str = "mqtt://127.0.0.1:1883"
-    version: Literal["auto", "5", "3.1.1"] = "auto"
+    version: str = "auto"
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
@@ -62,7 +65,18 @@ _SECTIONS: dict[str, type] = {
     "health": Rules,
     "alerts": Alerts,
 }
-_FILES = ("ca_file", "cert_file", "key_file", "password_file")
+_VERSIONS = ("auto", "5", "3.1.1")
+_TLS_FILES = ("ca_file", "cert_file", "key_file")
+_FILES = (*_TLS_FILES, "password_file")
+
+_KINDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "list": "a list",
+}
 
 
 def load(path: Path) -> Config:
@@ -83,18 +97,36 @@ def load(path: Path) -> Config:
     if "version" in table.get("mqtt", {}):
         table["mqtt"]["version"] = str(table["mqtt"]["version"])
     try:
-        config = msgspec.convert(table, Config, dec_hook=_path)
+        config = msgspec.convert(table, Config, dec_hook=_path_from(path.parent))
     except msgspec.ValidationError as err:
-        text, _, place = str(err).partition(" - at ")
-        raise ConfigError(f"{path}: {place.strip('`$.') or 'file'}: {text.lower()}") from None
-    _check(path, config)
+        raise ConfigError(f"{path}: {_plainly(str(err))}") from None
+    try:
+        _check_mqtt(config.mqtt)
+        _check_rules(config.health)
+        _check_rest(config)
+    except ConfigError as err:
+        raise ConfigError(f"{path}: {err}") from None
     return config
 
 
-def _path(kind: type, value: object) -> object:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
+def _path_from(folder: Path) -> Callable[[type, object], object]:
+    """A relative path begins at the folder of the file."""
+
+    def path(_: type, value: object) -> object:
+        if isinstance(value, str):
+            return folder / value
+        raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
+
+    return path
+
+
+def _plainly(complaint: str) -> str:
+    """The decoder's "Expected `float`, got `str` - at `$.health.planned_s`" for a person."""
+    found = re.fullmatch(r"Expected `(\w+).*`, got `(\w+)` - at `\$\.(.+)`", complaint)
+    if found is None:
+        return complaint
+    wanted, got, key = found.groups()
+    return f"{key}: is {_KINDS.get(got, 'of another kind')}; write {_KINDS[wanted]}"
 
 
 def _refuse_unknown(path: Path, table: dict[str, object]) -> None:
@@ -112,36 +144,74 @@ def _refuse_unknown(path: Path, table: dict[str, object]) -> None:
                 )
 
 
-def _check(path: Path, config: Config) -> None:
-    def refuse(key: str, text: str) -> None:
-        raise ConfigError(f"{path}: {key}: {text}")
-
-    mqtt = config.mqtt
-    if not mqtt.url.startswith(("mqtt://", "mqtts://")):
-        refuse("mqtt.url", f"{mqtt.url!r} must begin with mqtt:// or mqtts://")
-    if not 1 <= mqtt.keepalive_s <= 3600:
-        refuse("mqtt.keepalive_s", f"{mqtt.keepalive_s} must be 1 to 3600")
+def _check_mqtt(mqtt: Mqtt) -> None:
+    _check_url(mqtt.url)
+    if mqtt.version not in _VERSIONS:
+        raise _impossible("mqtt.version", mqtt.version, 'give "auto", "5" or "3.1.1"')
+    if not 1 <= mqtt.keepalive_s <= 65535:
+        raise _impossible("mqtt.keepalive_s", mqtt.keepalive_s, "give whole seconds, 1 to 65535")
+    if mqtt.username == "":
+        raise ConfigError("mqtt.username: is empty; write a name, or leave the key out")
     for name in _FILES:
-        file = getattr(mqtt, name)
-        if file is not None and not file.is_file():
-            refuse(f"mqtt.{name}", f"no such file: {file}")
-    if (mqtt.cert_file is None) != (mqtt.key_file is None):
-        refuse("mqtt.cert_file", "cert_file and key_file belong together; give both or none")
-    if not config.store.url.startswith("sqlite:///"):
-        refuse("store.url", f"{config.store.url!r} must begin with sqlite:///")
+        _check_file(f"mqtt.{name}", getattr(mqtt, name))
+    for name in _TLS_FILES:
+        if getattr(mqtt, name) is not None and not mqtt.url.startswith("mqtts:"):
+            raise ConfigError(f"mqtt.{name}: needs TLS; write the url as mqtts://HOST:8883")
+    if mqtt.cert_file and not mqtt.key_file:
+        raise ConfigError("mqtt.key_file: missing; cert_file needs its private key")
+    if mqtt.key_file and not mqtt.cert_file:
+        raise ConfigError("mqtt.cert_file: missing; key_file needs its certificate")
+
+
+def _check_url(text: str) -> None:
+    mend = "write mqtts://HOST:8883 or mqtt://HOST:1883"
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port  # a port that cannot be raises
+    except ValueError:
+        raise ConfigError(f"mqtt.url: {text!r} is no broker; {mend}") from None
+    if url.username is not None or url.password is not None:
+        raise ConfigError("mqtt.url: holds a user; write it in username, not in the url")
+    if not host or url.scheme not in ("mqtt", "mqtts") or url.path.strip("/") or url.query:
+        raise ConfigError(f"mqtt.url: {text!r} is no broker; {mend}")
+
+
+def _check_file(key: str, file: Path | None) -> None:
+    if file is None:
+        return
+    try:
+        file.open("rb").close()
+    except OSError as err:
+        raise ConfigError(
+            f"{key}: cannot read {file}: {err.strerror}; put the file there or mend the path"
+        ) from None
+
+
+def _check_rules(rules: Rules) -> None:
     for one in fields(Rules):
-        value = getattr(config.health, one.name)
-        if value <= 0:
-            refuse(f"health.{one.name}", f"{value} must be above 0")
-    if config.alerts.resolved_retain_s < 0:
-        refuse("alerts.resolved_retain_s", "must not be negative")
-    _check_hysteresis(refuse, config.health)
+        value, key = getattr(rules, one.name), f"health.{one.name}"
+        least = 0 if "_clear_" in one.name else math.ulp(0)
+        if not least <= value < math.inf:
+            raise _impossible(key, value, "give a number above 0")
+        if one.name.endswith("_ratio") and value > 1:
+            raise _impossible(key, value, "a ratio is at most 1")
+    if rules.silence_windows < 1:
+        mend = "give 1 or more: readings come once a window"
+        raise _impossible("health.silence_windows", rules.silence_windows, mend)
+    for name in ("loss_{}_ratio", "rtt_{}_ms", "temperature_{}_c"):
+        raises, clears = name.format("raise"), name.format("clear")
+        if getattr(rules, clears) > getattr(rules, raises):
+            raise ConfigError(f"health.{clears}: is above {raises}; give at most that")
 
 
-def _check_hysteresis(refuse: object, rules: Rules) -> None:
-    assert callable(refuse)
-    for name in ("loss", "rtt", "temperature"):
-        unit = {"loss": "ratio", "rtt": "ms", "temperature": "c"}[name]
-        above, clear = f"{name}_raise_{unit}", f"{name}_clear_{unit}"
-        if getattr(rules, clear) > getattr(rules, above):
-            refuse(f"health.{clear}", f"must not be above {above}")
+def _check_rest(config: Config) -> None:
+    kind, _, path = config.store.url.partition("sqlite:///")
+    if kind or not path.strip("/"):
+        raise _impossible("store.url", repr(config.store.url), "write sqlite:///path/to/pantau.db")
+    retain_s = config.alerts.resolved_retain_s
+    if not 0 <= retain_s < math.inf:
+        raise _impossible("alerts.resolved_retain_s", retain_s, "give seconds, 0 or more")
+
+
+def _impossible(key: str, value: object, mend: str) -> ConfigError:
+    return ConfigError(f"{key}: {value} is not possible; {mend}")
