@@ -32,6 +32,7 @@ class _Hole:
     high: int
     moved_at: float
     asked_at: float | None = None
+    asked_high: int = 0
     wait_s: float = AGAIN_S
 
 
@@ -48,7 +49,7 @@ class Holes:
             self._holes.pop(key, None)
             return
         hole = self._holes.get(key)
-        if hole is None:
+        if hole is None or 0 < hole.asked_high < gap[0]:  # nobody asked for any of it yet
             self._holes[key] = _Hole(*gap, moved_at=now)
         elif (hole.low, hole.high) != gap:
             hole.low, hole.high = gap
@@ -66,6 +67,6 @@ class Holes:
                     continue
                 if hole.asked_at >= hole.moved_at:
                     hole.wait_s = min(2 * hole.wait_s, _LATEST_S)
-            hole.asked_at = now
+            hole.asked_at, hole.asked_high = now, hole.high
             asks.append(Ask(site, stream, hole.low, hole.high))
         return asks

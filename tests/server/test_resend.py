@@ -77,3 +77,19 @@ def test_streams_are_asked_for_on_their_own() -> None:
     holes.note("site", "other", HOLE, 101)
 
     assert [ask.stream for ask in holes.due(104)] == ["one", "other"]
+
+
+def test_the_next_hole_is_asked_for_without_waiting_for_the_turn_of_the_last() -> None:
+    holes = Holes()
+    holes.note("site-1", "s", (6, 205), 0.0)
+    assert holes.due(3.0) == [Ask("site-1", "s", 6, 205)]
+    holes.note("site-1", "s", (256, 258), 4.0)
+    assert holes.due(7.0) == [Ask("site-1", "s", 256, 258)]
+
+
+def test_the_rest_of_a_range_that_was_asked_for_waits_for_its_turn() -> None:
+    holes = Holes()
+    holes.note("site-1", "s", (6, 205), 0.0)
+    assert holes.due(3.0) == [Ask("site-1", "s", 6, 205)]
+    holes.note("site-1", "s", (106, 205), 4.0)
+    assert asked(holes, 7.0, 32.9, 33.0) == [33.0]
