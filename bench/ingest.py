@@ -202,6 +202,32 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def measure(run: Run, modes: list[str], rounds: int, single: Load, packed: Load) -> None:
+    """`rounds` times each subscriber in turn, then the steady rate."""
+    for _ in range(rounds):
+        if modes != ["steady"]:
+            run.turn("single c", single, lambda: drain_c(run.port, single.messages))
+        if "single" in modes:
+            run.turn("single paho", single, lambda: drain_paho(run.port, single.messages))
+            run.ingest_turn("single ingest", single)
+        if "packed" in modes:
+            run.ingest_turn("packed ingest", packed)
+    if "steady" in modes:
+        run.steady(rounds)
+
+
+def about(run: Run, single: int) -> dict[str, object]:
+    """What was compared, and where."""
+    broker = subprocess.run(["mosquitto", "-h"], capture_output=True, text=True, check=False)
+    return {
+        "c": " ".join(c_command(run.port, single)),
+        "ingest": " ".join(run.ingest.command),
+        "mosquitto": broker.stdout.partition("\n")[0],
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+
+
 def main() -> None:
     """Measure, print the summary, and keep the raw samples."""
     parser = argparse.ArgumentParser(
@@ -215,43 +241,21 @@ def main() -> None:
     parser.add_argument("--sabotage", action="store_true", help="must make the run fail")
     args = parser.parse_args()
     single = Load(args.messages, 1)
-    packed = Load(args.packed_messages, PACKED) if "packed" in args.only else None
+    packed = Load(args.packed_messages if "packed" in args.only else 0, PACKED)
     with (
-        tempfile.TemporaryDirectory(prefix="pantau-bench-") as name,
-        Broker(Path(name) / "broker") as broker,
+        tempfile.TemporaryDirectory(prefix="pantau-bench-") as folder,
+        Broker(Path(folder) / "broker") as broker,
     ):
-        run = Run(Path(name), broker, sabotage=args.sabotage)
-        for _ in range(args.rounds):
-            if "single" in args.only or packed:
-                run.turn("single c", single, lambda: drain_c(broker.port, args.messages))
-            if "single" in args.only:
-                run.turn("single paho", single, lambda: drain_paho(broker.port, args.messages))
-                run.ingest_turn("single ingest", single)
-            if packed:
-                run.ingest_turn("packed ingest", packed)
-        if "steady" in args.only:
-            run.steady(args.rounds)
-        about = {
-            "c": " ".join(c_command(broker.port, args.messages)),
-            "ingest": " ".join(run.ingest.command),
-            "mosquitto": _first_line(["mosquitto", "-h"]),
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-            "single_messages": args.messages,
-            "packed_messages": args.packed_messages,
-        }
-    print(
-        f"C subscriber: {about['c']}\n{summary(run.samples, args.messages, args.packed_messages)}"
-    )
+        run = Run(Path(folder), broker, sabotage=args.sabotage)
+        measure(run, args.only, args.rounds, single, packed)
+        facts = about(run, args.messages)
+    for name, fact in facts.items():
+        print(f"{name}: {fact}")
+    print(summary(run.samples, args.messages, args.packed_messages))
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"about": about, "samples": run.samples}, indent=1))
+    record = {"about": facts, "arguments": vars(args), "samples": run.samples}
+    RESULTS.write_text(json.dumps(record, indent=1))
     print(f"raw samples: {RESULTS}")
-
-
-def _first_line(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")[
-        0
-    ]
 
 
 if __name__ == "__main__":
