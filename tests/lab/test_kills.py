@@ -1,0 +1,137 @@
+"""``kill -9`` of every part while readings are under way: in the end, exactly the same readings.
+
+Each agent begins with a backlog in its spool, so that there is something to lose at every
+moment. The order and the moments are drawn from a seed, which is printed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.spool import held
+from tests.lab.city import Agent, City
+from tests.lab.journal import assert_settles, fill
+from tests.lab.observer import Observer
+from tests.lab.pki import Authority
+from tests.wait import until
+
+SITES = ("maesa-0001", "girian-0002")
+BACKLOG = 2000
+"""For each round of kills; it drains at 400 readings a second and agent."""
+PARTS = ("ingest", "agent", "broker")
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_parts_are_killed_while_backlogs_drain_and_nothing_is_lost_or_doubled(
+    tmp_path: Path, authority: Authority, rounds: int
+) -> None:
+    rng = _seeded()
+    with (
+        City(tmp_path / "city", authority, SITES) as city,
+        Observer(city.broker) as observer,
+    ):
+        for agent in city.agents.values():
+            fill(agent, rounds * BACKLOG)
+            agent.start()
+        order = [part for _ in range(rounds) for part in rng.sample(PARTS, len(PARTS))]
+        for part in order:
+            _wait_for_progress(observer, city.agents, rng.randint(50, 400), rounds * BACKLOG)
+            print(f"killing {part}")
+            _kill_and_start(city, part, rng)
+        for agent in city.agents.values():
+            readings = assert_settles(city, observer, agent, within_s=120)
+            assert len(readings) > rounds * BACKLOG
+            assert len({stream for stream, _ in readings}) == 1, "a kill -9 tore a stream"
+
+
+def _seeded() -> random.Random:
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    return random.Random(seed)  # noqa: S311  # when to kill is no secret
+
+
+def _wait_for_progress(
+    observer: Observer, agents: dict[str, Agent], count: int, backlog: int
+) -> None:
+    """Until `count` more readings are acknowledged, while there are more to come."""
+    waiting = [
+        (agent.site, stream)
+        for agent in agents.values()
+        for stream in {stream for stream, _, _ in held(agent.spool)}
+        if observer.through(agent.site, stream) < backlog
+    ]
+    assert waiting, "the backlogs are over: this would kill idle parts"
+
+    def through() -> int:
+        return sum(observer.through(site, stream) for site, stream in waiting)
+
+    before = through()
+    until(lambda: through() >= before + count, 60, f"{count} more acknowledged readings")
+
+
+def _kill_and_start(city: City, part: str, rng: random.Random) -> None:
+    agent = city.agents[rng.choice(SITES)]
+    kill: Callable[[], None]
+    kill, start = {
+        "ingest": (city.ingest.kill9, city.ingest.start),
+        "agent": (agent.kill9, agent.start),
+        "broker": (city.broker.kill9, city.broker.start),
+    }[part]
+    kill()
+    back_at = time.monotonic() + rng.uniform(0, 1)
+    until(lambda: time.monotonic() >= back_at, 5, "the part to be away for a moment")
+    start()
+
+
+def test_mosquitto_is_killed_while_ingest_is_down_and_its_queue_is_not_empty(
+    tmp_path: Path, authority: Authority
+) -> None:
+    backlog = 1000
+    with (
+        City(tmp_path / "city", authority, SITES[:1]) as city,
+        Observer(city.broker) as observer,
+    ):
+        (agent,) = city.agents.values()
+        city.ingest.kill9()
+        fill(agent, backlog)
+        agent.start()
+        until(lambda: _heard(observer, agent.site) >= backlog, 60, "the queue to hold the backlog")
+        assert not observer.site(agent.site, "acks"), "somebody acknowledged: no queue, no test"
+        city.broker.kill9()
+        city.broker.start()
+        city.ingest.start()
+        assert len(assert_settles(city, observer, agent)) > backlog
+
+
+def _heard(observer: Observer, site: str) -> int:
+    """How many readings of a site went through the broker."""
+    return sum(len(seen.body["readings"]) for seen in observer.site(site, "readings"))
+
+
+@pytest.mark.parametrize("victim", ["ingest", "agent"])
+def test_a_part_is_killed_again_and_again_without_a_pause(
+    tmp_path: Path, authority: Authority, victim: str
+) -> None:
+    """The same part, eight times in a row, at moments that have nothing to do with its work."""
+    rng = _seeded()
+    with (
+        City(tmp_path / "city", authority, SITES[:1]) as city,
+        Observer(city.broker) as observer,
+    ):
+        (agent,) = city.agents.values()
+        fill(agent, BACKLOG)
+        agent.start()
+        until(lambda: observer.site(agent.site, "acks"), 30, "the first ack")
+        service = {"ingest": city.ingest, "agent": agent}[victim]
+        for _ in range(8):
+            service.kill9()
+            service.start()
+            alive_until = time.monotonic() + rng.uniform(0.2, 1.5)
+            until(lambda end=alive_until: time.monotonic() >= end, 5, "the next kill")
+        readings = assert_settles(city, observer, agent)
+        assert len(readings) >= BACKLOG

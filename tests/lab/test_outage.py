@@ -1,0 +1,187 @@
+"""From a real cut to a real alert: one story of four sites, and what an operator saw of it.
+
+One link is cut for long, one blinks for 5 s, one agent dies, one device loses its power, all
+at the same time. Then all come back. The story is played once; each test asks one question.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agent import clock
+from tests.lab.city import Agent, City
+from tests.lab.journal import Readings, assert_settles
+from tests.lab.observer import Observer, Seen
+from tests.lab.pki import Authority
+from tests.wait import until
+
+pytestmark = pytest.mark.needs_root
+
+CUT, BLINK, KILLED, POWERLESS = "maesa-0001", "girian-0002", "lembeh-0003", "maesa-0004"
+AWAY = (CUT, KILLED, POWERLESS)
+KEEPALIVE_S, CONFIRM_S = 2, 10
+OFFLINE_BOUND_S = 1.5 * KEEPALIVE_S + CONFIRM_S + 6
+RESOLVED_BOUND_S = 5.0
+CAUSE_BOUND_S = 15.0
+STATE_BOUND_S = 2.0
+BLIP_S = 5.0
+OTHER_BOOT = "99999999-9999-4999-8999-999999999999"
+
+
+class Story(NamedTuple):
+    """What happened, when, and what was seen. Times are seconds since 1970."""
+
+    observer: Observer
+    gone_at: float
+    back_at: float
+    blink_will_at: float
+    readings: dict[str, Readings]
+    incidents: list[dict[str, Any]]
+    status: dict[str, str]
+
+    def alert(self, site: str, status: str) -> Seen:
+        """The only alert of a site that was `firing` or `resolved`."""
+        (alert,) = [s for s in self.observer.alerts(site) if s.body["status"] == status]
+        return alert
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Story:
+    folder = tmp_path_factory.mktemp("outage")
+    health = {"offline_confirm_s": CONFIRM_S, "silence_windows": 60}
+    sites = [CUT, BLINK, KILLED, POWERLESS]
+    with (
+        City(folder / "city", authority, sites, apart=True, health=health) as city,
+        Observer(city.broker, city.namespace) as observer,
+    ):
+        for agent in city.agents.values():
+            agent.tables["targets"] = {"domestic": [city.broker.host]}
+            agent.start()
+        for site in sites:
+            until(lambda s=site: observer.live_readings(s), 30, f"a reading of {site}")
+        gone_at = time.time()
+        for site in (CUT, BLINK, POWERLESS):
+            city.agents[site].cut()
+        for site in (POWERLESS, KILLED):
+            city.agents[site].kill9()
+        blink_will_at = _blink(city.agents[BLINK], observer, gone_at)
+        for site in AWAY:
+            until(lambda s=site: observer.alerts(s), 3 * OFFLINE_BOUND_S, f"the alert of {site}")
+        blink_over_at = blink_will_at + CONFIRM_S + 1
+        until(lambda: time.time() > blink_over_at, 20, "the time for a false alert")
+        back_at = time.time()
+        for site in (CUT, POWERLESS):
+            city.agents[site].mend()
+        city.agents[KILLED].start()
+        _boot_anew(city.agents[POWERLESS], folder)
+        for site in AWAY:
+            until(lambda s=site: len(observer.alerts(s)) > 1, 90, f"the end of {site}'s outage")
+        return Story(
+            observer,
+            gone_at,
+            back_at,
+            blink_will_at,
+            {site: assert_settles(city, observer, agent) for site, agent in city.agents.items()},
+            list(city.rows("incidents")),
+            city.status(),
+        )
+
+
+def _blink(agent: Agent, observer: Observer, gone_at: float) -> float:
+    """Mend the link 5 s after the cut, or once the will has come; gives its time."""
+
+    def will() -> Seen | None:
+        said = observer.site(agent.site, "presence", since=gone_at)
+        return next((s for s in said if s.body["state"] == "offline"), None)
+
+    seen = until(will, 20, "the will of the blinking site")
+    until(lambda: time.time() >= gone_at + BLIP_S, 2 * BLIP_S, "the end of the blip")
+    agent.mend()
+    return seen.at
+
+
+def _boot_anew(agent: Agent, folder: Path) -> None:
+    """Start an agent in what is to it a kernel that has just booted."""
+    boot_id = folder / "boot_id"
+    boot_id.write_text(OTHER_BOOT + "\n")
+    script = f'mount --bind {boot_id} /proc/sys/kernel/random/boot_id && exec "$@"'
+    just_booted = str(-int(clock.uptime_s() - 1))
+    agent.command_prefix = [
+        *("unshare", "--mount", "--time", "--boottime", just_booted, "--fork", "--kill-child"),
+        *("sh", "-c", script, "sh"),
+    ]
+    agent.start()
+
+
+@pytest.mark.parametrize("site", AWAY)
+def test_a_site_that_vanishes_is_offline_within_the_bound(story: Story, site: str) -> None:
+    firing = story.alert(site, "firing")
+    assert firing.at - story.gone_at <= OFFLINE_BOUND_S
+    assert (firing.body["kind"], firing.body["severity"]) == ("site_offline", "critical")
+    assert firing.body["sites"] == [site]
+
+
+@pytest.mark.parametrize("site", AWAY)
+def test_nothing_is_called_offline_before_the_confirmation_is_over(story: Story, site: str) -> None:
+    assert story.alert(site, "firing").at - story.gone_at >= CONFIRM_S
+
+
+@pytest.mark.parametrize("site", AWAY)
+def test_the_state_topic_follows_within_two_seconds_of_a_decision(story: Story, site: str) -> None:
+    for status, state in (("firing", "offline"), ("resolved", "online")):
+        decided_at = story.alert(site, status).at
+        states = [s for s in story.observer.states(site) if s.body["status"] == state]
+        assert any(abs(s.at - decided_at) <= STATE_BOUND_S for s in states)
+
+
+@pytest.mark.parametrize("site", AWAY)
+def test_an_outage_is_resolved_within_five_seconds_of_the_first_live_reading(
+    story: Story, site: str
+) -> None:
+    first_live = story.observer.live_readings(site, since=story.back_at)[0]
+    assert story.alert(site, "resolved").at - first_live.at <= RESOLVED_BOUND_S
+
+
+@pytest.mark.parametrize(
+    ("site", "cause"), [(CUT, "link"), (KILLED, "agent"), (POWERLESS, "power")]
+)
+def test_the_cause_is_told_within_fifteen_seconds_of_the_first_live_reading(
+    story: Story, site: str, cause: str
+) -> None:
+    first_live = story.observer.live_readings(site, since=story.back_at)[0]
+    told = [s for s in story.observer.alerts(site) if s.body["cause"]["verdict"] == cause]
+    assert told, [s.body["cause"] for s in story.observer.alerts(site)]
+    assert told[0].at - first_live.at <= CAUSE_BOUND_S
+    assert told[0].body["cause"]["evidence"]
+
+
+def test_a_blip_of_five_seconds_raises_no_alert_though_the_will_came(story: Story) -> None:
+    assert story.blink_will_at - story.gone_at < CONFIRM_S
+    assert story.back_at > story.blink_will_at + CONFIRM_S, "the story ended too early to tell"
+    assert story.observer.alerts(BLINK) == []
+    assert {s.body["status"] for s in story.observer.states(BLINK)} <= {"unknown", "online"}
+
+
+def test_the_backlog_of_a_cut_link_is_stored_without_a_gap(story: Story) -> None:
+    seqs = sorted(seq for _, seq in story.readings[CUT])
+    assert seqs == list(range(1, seqs[-1] + 1))
+    assert len({stream for stream, _ in story.readings[CUT]}) == 1
+    away = [r for r in story.readings[CUT].values() if r["ladder"].get("domestic") == "fail"]
+    assert len(away) >= CONFIRM_S, "windows measured while the link was cut"
+
+
+def test_readings_from_before_a_power_cut_stand_beside_those_after_it(story: Story) -> None:
+    boots = {reading["boot"] for reading in story.readings[POWERLESS].values()}
+    assert boots == {clock.boot_id(), OTHER_BOOT}
+    assert len({stream for stream, _ in story.readings[POWERLESS]}) == 2
+
+
+def test_the_ledger_holds_each_outage_once_and_ends_with_everyone_online(story: Story) -> None:
+    assert sorted(site for i in story.incidents for site in i["sites"]) == sorted(AWAY)
+    assert {i["kind"] for i in story.incidents} == {"site_offline"}
+    assert all(i["status"] == "resolved" for i in story.incidents)
+    assert set(story.status.values()) == {"online"}
