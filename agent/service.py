@@ -19,7 +19,7 @@ from agent.measuring import MakeReading, Measuring
 from agent.probes import PROBES
 from agent.publish import Here, Publisher, Range, Reason
 from agent.spool import Spool
-from agent.wire.types import MAX_SEQ
+from agent.wire.base import MAX_SEQ
 
 log = logging.getLogger(__name__)
 

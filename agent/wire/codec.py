@@ -10,15 +10,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from agent.wire.types import (
-    MAX_PAYLOAD_BYTES,
-    VERSION,
-    Envelope,
-    Invalid,
-    Part,
-    Reading,
-    Seq,
-)
+from agent.wire.base import MAX_PAYLOAD_BYTES, VERSION, Invalid, Part, Seq
+from agent.wire.types import Envelope, Reading
 
 _ZLIB_FIRST_BYTE = 0x78
 

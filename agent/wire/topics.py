@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agent.wire.types import SITE_PATTERN, Invalid
+from agent.wire.base import SITE_PATTERN, Invalid
 
 PREFIX = "pantau/v1"
 

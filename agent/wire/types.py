@@ -5,45 +5,27 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
-VERSION: Literal[1] = 1
-MAX_PAYLOAD_BYTES = 256 * 1024
-"""Largest payload after decompression; more is quarantined unread."""
-MAX_READINGS = 100
-"""Most readings in one message."""
-MAX_SEQ = 2**63 - 1
-
-_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
-SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{1,62}\Z"
-_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z"
-
-Uuid = Annotated[str, Meta(pattern=_UUID)]
-SiteId = Annotated[str, Meta(pattern=SITE_PATTERN)]
-Time = Annotated[str, Meta(pattern=_TIME)]
-Text = Annotated[str, Meta(min_length=1, max_length=4096)]
-Version = Literal[1]
-Seq = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
-Count = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
-Ratio = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
-WindowSeconds = Annotated[float, Meta(ge=1, le=3600)]
-Verdict = Literal["ok", "fail"]
-Rung = Literal["carrier", "gateway", "isp", "domestic", "world", "dns", "web"]
-EchoRung = Literal["gateway", "isp", "domestic", "world"]
-
-RUNGS: tuple[Rung, ...] = ("carrier", "gateway", "isp", "domestic", "world", "dns", "web")
-"""The ladder, lowest rung first; ``first_failure`` is the lowest that fails."""
-ECHO_RUNGS: tuple[EchoRung, ...] = ("gateway", "isp", "domestic", "world")
-"""The rungs that are judged by ICMP echo."""
-
-
-class Invalid(ValueError):
-    """A payload that breaks the contract; the text says what and where."""
-
-
-class Part(Struct, omit_defaults=True, frozen=True, kw_only=True):
-    """Base of every payload: absent fields stay absent when encoded."""
+from agent.wire.base import (
+    MAX_READINGS,
+    Count,
+    EchoRung,
+    NotNegative,
+    Part,
+    Ratio,
+    Rung,
+    Seq,
+    SiteId,
+    Text,
+    Time,
+    Uuid,
+    Verdict,
+    Version,
+    WindowSeconds,
+)
+from agent.wire.hotspot import AccessPoint, Clients, Walk, Wifi
+from agent.wire.internet import Dns, Filter, Ntp, Path, Web
 
 
 class Ladder(Part, frozen=True):
@@ -100,29 +82,6 @@ class Clock(Part, frozen=True):
     age_s: NotNegative | UnsetType = UNSET
 
 
-class Dns(Part, frozen=True):
-    """One name resolution."""
-
-    ok: bool
-    time_ms: NotNegative | UnsetType = UNSET
-
-
-class Web(Part, frozen=True):
-    """One fetch of a page that answers 204; ``portal`` when something else did."""
-
-    ok: bool
-    status: Annotated[int, Meta(ge=100, le=999)] | UnsetType = UNSET
-    time_ms: NotNegative | UnsetType = UNSET
-    portal: bool | UnsetType = UNSET
-
-
-class Ntp(Part, frozen=True):
-    """Offset and delay against a time server (RFC 5905)."""
-
-    offset_ms: float
-    delay_ms: NotNegative
-
-
 class Link(Part, frozen=True):
     """One network interface: state, and rates over the window."""
 
@@ -132,22 +91,6 @@ class Link(Part, frozen=True):
     tx_mbps: NotNegative | UnsetType = UNSET
     rx_errors: Count | UnsetType = UNSET
     rx_drops: Count | UnsetType = UNSET
-
-
-class Clients(Part, frozen=True):
-    """People on the hotspot, as counts; ``source`` says how they were counted."""
-
-    source: Text
-    associated: Count | UnsetType = UNSET
-    active: Count | UnsetType = UNSET
-
-
-class AccessPoint(Part, frozen=True):
-    """One access point on the site's LAN."""
-
-    reachable: bool
-    rtt_ms: NotNegative | UnsetType = UNSET
-    clients: Count | UnsetType = UNSET
 
 
 class Throughput(Part, frozen=True):
@@ -185,13 +128,18 @@ class Reading(Part, frozen=True):
     ladder: Ladder
     settings_revision: Count | UnsetType = UNSET
     ping: Ping | UnsetType = UNSET
+    ping6: Ping | UnsetType = UNSET
     dead: list[Dead] | UnsetType = UNSET
     dns: Dns | UnsetType = UNSET
+    filter: Filter | UnsetType = UNSET
     web: Web | UnsetType = UNSET
     ntp: Ntp | UnsetType = UNSET
+    path: list[Path] | UnsetType = UNSET
     links: dict[str, Link] | UnsetType = UNSET
     clients: Clients | UnsetType = UNSET
     access_points: dict[str, AccessPoint] | UnsetType = UNSET
+    wifi: Wifi | UnsetType = UNSET
+    walk: Walk | UnsetType = UNSET
     throughput: Throughput | UnsetType = UNSET
     host: Host | UnsetType = UNSET
     errors: dict[str, str] | UnsetType = UNSET
@@ -249,7 +197,7 @@ class Command(Part, frozen=True):
     id: Uuid
     do: Text
     expires_at: Time
-    args: dict[str, msgspec.Raw] = {}
+    args: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
 
 
 class Reply(Part, frozen=True):

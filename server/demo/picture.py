@@ -20,7 +20,7 @@ class State(msgspec.Struct, frozen=True):
 
     site: str
     status: Status
-    since: wire.types.Time | None = None
+    since: wire.base.Time | None = None
     reasons: list[str] = []
 
 
