@@ -21,6 +21,7 @@ from tests.wait import until
 
 _ANSWER_S = 20.0
 _PREFIX = "pantau/v1/"
+_MAX_BYTES = 256 * 1024
 
 
 class Seen(NamedTuple):
@@ -31,7 +32,7 @@ class Seen(NamedTuple):
     topic: str
     """Without the prefix ``pantau/v1/``."""
     body: Any
-    """The JSON, also where it was compressed; None where the payload is empty or no JSON."""
+    """The JSON, also where it was compressed; None where there is none, or too much."""
     retained: bool
     """It stood there before we subscribed."""
 
@@ -128,5 +129,7 @@ class Observer:
 
 def _body(payload: bytes) -> Any:
     with contextlib.suppress(ValueError, zlib.error, RecursionError):
-        return json.loads(zlib.decompress(payload) if payload[:1] == b"x" else payload)
+        if payload[:1] == b"x":
+            payload = zlib.decompressobj().decompress(payload, _MAX_BYTES + 1)
+        return json.loads(payload) if len(payload) <= _MAX_BYTES else None
     return None
