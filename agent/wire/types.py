@@ -83,34 +83,48 @@ class Clock(Part, frozen=True):
 
 
 class Link(Part, frozen=True):
-    """One network interface: state, and rates over the window."""
+    """One network interface: state, and rates over the window.
+
+    ``rx_peak_mbps`` and ``tx_peak_mbps`` are the highest window's since midnight.
+    """
 
     up: bool
     speed_mbps: NotNegative | UnsetType = UNSET
     rx_mbps: NotNegative | UnsetType = UNSET
     tx_mbps: NotNegative | UnsetType = UNSET
+    rx_peak_mbps: NotNegative | UnsetType = UNSET
+    tx_peak_mbps: NotNegative | UnsetType = UNSET
     rx_errors: Count | UnsetType = UNSET
     rx_drops: Count | UnsetType = UNSET
 
 
 class Throughput(Part, frozen=True):
-    """One throughput test."""
+    """One throughput test; ``latency_ms`` is of the idle link, before it."""
 
     method: Text
     down_mbps: NotNegative | UnsetType = UNSET
     up_mbps: NotNegative | UnsetType = UNSET
     latency_ms: NotNegative | UnsetType = UNSET
+    latency_loaded_ms: NotNegative | UnsetType = UNSET
+    server: Text | UnsetType = UNSET
     bytes: Count | UnsetType = UNSET
 
 
 class Host(Part, frozen=True):
-    """The device itself."""
+    """The device itself. What ends in ``_seen`` happened at some time since it started."""
 
     cpu_ratio: Ratio | UnsetType = UNSET
     memory_ratio: Ratio | UnsetType = UNSET
     disk_ratio: Ratio | UnsetType = UNSET
     temperature_c: float | UnsetType = UNSET
     undervoltage: bool | UnsetType = UNSET
+    undervoltage_seen: bool | UnsetType = UNSET
+    throttled: bool | UnsetType = UNSET
+    throttled_seen: bool | UnsetType = UNSET
+    storage_errors: Count | UnsetType = UNSET
+    storage_read_only: bool | UnsetType = UNSET
+    last_shutdown_clean: bool | UnsetType = UNSET
+    agent_restarts: Count | UnsetType = UNSET
     spool_readings: Count | UnsetType = UNSET
     spool_dropped: Count | UnsetType = UNSET
 
@@ -158,7 +172,10 @@ class Envelope(Part, frozen=True):
 
 
 class Presence(Part, frozen=True):
-    """A session lives, or ended. The will carries ``reason`` ``lost``."""
+    """A session lives, or ended. The will carries ``reason`` ``lost``.
+
+    ``problem`` says what is wrong with the agent itself, such as its safe mode.
+    """
 
     v: Version
     site: SiteId
@@ -170,6 +187,7 @@ class Presence(Part, frozen=True):
     uptime_s: NotNegative | UnsetType = UNSET
     settings_revision: Count | UnsetType = UNSET
     reason: Literal["lost", "stopped", "upgrade", "reboot"] | UnsetType = UNSET
+    problem: Text | UnsetType = UNSET
 
 
 class Ack(Part, frozen=True):
@@ -180,13 +198,21 @@ class Ack(Part, frozen=True):
     through: Count
 
 
+class SettingsMqtt(Part, frozen=True):
+    """Another broker."""
+
+    url: Text | UnsetType = UNSET
+
+
 class Settings(Part, frozen=True):
-    """What the agent should do differently from its file."""
+    """What the agent should do differently from its file; keys are as there."""
 
     v: Version
     site: SiteId
     revision: Count
     window_s: WindowSeconds | UnsetType = UNSET
+    mqtt: SettingsMqtt | UnsetType = UNSET
+    targets: dict[str, list[Text] | Text] | UnsetType = UNSET
 
 
 class Command(Part, frozen=True):
