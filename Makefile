@@ -16,7 +16,7 @@ export PANTAU_REQUIRE_ALL := $(if $(IS_ROOT),1,0)
 
 # Each command that the tests need, and the Debian package that brings it.
 TOOLS := mosquitto=mosquitto mosquitto_sub=mosquitto-clients ip=iproute2 nft=nftables \
-         fping=fping ping=iputils-ping openssl=openssl
+         fping=fping ping=iputils-ping openssl=openssl chronyd=chrony
 
 # The first interpreter that really runs (a pyenv shim may not) and is new enough.
 PYTHON = $(shell for python in python3.11 /usr/bin/python3.11 python3 /usr/bin/python3 \
@@ -84,10 +84,12 @@ system:
 	echo "Installing $${missing[*]}"; \
 	apt-get -qq update </dev/null; \
 	apt-get -qq install -y --no-install-recommends "$${missing[@]}" </dev/null >/dev/null; \
-	case " $${missing[*]} " in *' mosquitto '*) \
-	  if [ -d /run/systemd/system ]; then systemctl --quiet disable --now mosquitto; \
-	  else service mosquitto stop >/dev/null 2>&1 || true; fi;; \
-	esac
+	for service in mosquitto chrony; do \
+	  case " $${missing[*]} " in *" $$service "*) \
+	    if [ -d /run/systemd/system ]; then systemctl --quiet disable --now $$service; \
+	    else service $$service stop >/dev/null 2>&1 || true; fi;; \
+	  esac; \
+	done
 
 lint: $(VENV)/.installed-dev
 	@$(VENV)/bin/ruff check .

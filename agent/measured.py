@@ -33,7 +33,7 @@ class Links:
     carrier: wire.Verdict | None
 
 
-Section = wire.Dns | wire.Web | wire.Host | wire.Clients | Links
+Section = wire.Dns | wire.Filter | wire.Ntp | wire.Web | wire.Host | wire.Clients | Links
 
 
 @dataclass(frozen=True, slots=True)

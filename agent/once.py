@@ -14,8 +14,9 @@ import agent
 from agent import clock, schedule, window, wire
 from agent.config import Config
 from agent.measured import Outcome, Sample
-from agent.probes import PROBES, Context, ProbeError, Runner
+from agent.probes import PROBES, Context, FilterRules, ProbeError, Runner
 from agent.probes.addresses import Targets
+from agent.probes.dns_filter import FilterProbe
 from agent.probes.host import HostProbe
 from agent.probes.icmp import Prober
 from agent.probes.link import LinkProbe
@@ -74,9 +75,19 @@ def context(config: Config) -> Context:
         window_s=config.reading.window_s,
         names=config.dns.names if config.dns else (),
         resolver=config.dns.resolver if config.dns else None,
+        compare_with=config.dns.compare_with if config.dns else None,
+        filter=_filter(config),
         url=config.web.url if config.web else None,
+        time_servers=config.ntp.server if config.ntp else (),
         disk_path=_existing(config.spool.path),
     )
+
+
+def _filter(config: Config) -> FilterRules | None:
+    given = config.filter
+    if given is None:
+        return None
+    return FilterRules(given.must_resolve, given.must_be_filtered, given.pages, given.every_s)
 
 
 def _existing(path: Path) -> str:
@@ -86,7 +97,8 @@ def _existing(path: Path) -> str:
 
 def probe_names(config: Config) -> list[str]:
     """The probes that have something to measure."""
-    absent = {"dns": config.dns is None, "web": config.web is None}
+    tables = {"dns": config.dns, "filter": config.filter, "web": config.web, "ntp": config.ntp}
+    absent = {name: table is None for name, table in tables.items()}
     return [name for name in PROBES if not absent.get(name, False)]
 
 
@@ -139,7 +151,7 @@ def measure(config: Config) -> Once:
 
 
 def _own_runner() -> Runner:
-    return Runner({**PROBES, "link": LinkProbe(), "host": HostProbe()})
+    return Runner({**PROBES, "link": LinkProbe(), "host": HostProbe(), "filter": FilterProbe()})
 
 
 def _run(runner: Runner, config: Config, name: str) -> Outcome:

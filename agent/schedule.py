@@ -27,7 +27,15 @@ RECONNECT_MAX_S = 60.0
 
 # Where in the window a probe starts, as a share of it. What crosses the network is spread;
 # what counts (link) stands at the end, so that its deltas are those of the window.
-_POSITIONS = {"dns": 0.25, "web": 0.5, "clients": 0.75, "host": 0.95, "link": 1.0}
+_POSITIONS = {
+    "filter": 0.1,
+    "dns": 0.25,
+    "ntp": 0.4,
+    "web": 0.5,
+    "clients": 0.75,
+    "host": 0.95,
+    "link": 1.0,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ SILENT_AFTER = 3
 """So many echoes in a row, unanswered by each target, make a silence."""
 CLOCK_STEP_S = 1.0
 
-S = TypeVar("S", wire.Dns, wire.Web, wire.Host, wire.Clients, Links)
+S = TypeVar("S", wire.Dns, wire.Filter, wire.Ntp, wire.Web, wire.Host, wire.Clients, Links)
 
 
 def percentile(ordered: Sequence[float], ratio: float) -> float:
@@ -234,7 +234,9 @@ def build(
         ping=measured if samples else UNSET,
         dead=list(dead) or UNSET,
         dns=_section(wire.Dns, by_name.get("dns")),
+        filter=_section(wire.Filter, by_name.get("filter")),
         web=_section(wire.Web, by_name.get("web")),
+        ntp=_section(wire.Ntp, by_name.get("ntp")),
         links=UNSET if isinstance(links, UnsetType) else dict(links.by_name) or UNSET,
         clients=_section(wire.Clients, by_name.get("clients")),
         host=_section(wire.Host, by_name.get("host")),

@@ -21,7 +21,10 @@ from agent import wire
 from agent.probes import PROBES
 
 _ROOT = Path(__file__).parents[1]
-_DOCS = {file.name: file.read_text() for file in sorted((_ROOT / "docs").glob("**/*.md"))}
+_DOCS = {
+    str(file.relative_to(_ROOT / "docs")): file.read_text()
+    for file in sorted((_ROOT / "docs").glob("**/*.md"))
+}
 
 
 def _sections() -> list[str]:

@@ -6,22 +6,19 @@ that names the file, the key and the mend, so that a technician can act on it.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from agent.config import values
+from agent.config import probing, values
+from agent.config.probing import Dns, Filter, Ntp, Web
+from agent.config.probing import Path as PathTable
+from agent.config.table import ConfigError, Table
+
+__all__ = ["Config", "ConfigError", "Dns", "Filter", "Mqtt", "Ntp", "PathTable", "Web", "load"]
 
 DEFAULT_PATH = Path("/etc/pantau/agent.toml")
-
-T = TypeVar("T")
-
-
-class ConfigError(Exception):
-    """One line: file, key, what is wrong and how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -68,28 +65,6 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Dns:
-    """Names to resolve, by `resolver` ("ADDRESS" or "ADDRESS:PORT") or the system's."""
-
-    names: tuple[str, ...]
-    resolver: str | None
-
-
-@dataclass(frozen=True)
-class Web:
-    """A page that answers 204 when no portal stands in between."""
-
-    url: str
-
-
-@dataclass(frozen=True)
-class Ntp:
-    """A time server ("HOST" or "HOST:PORT") to compare the clock with."""
-
-    server: str
-
-
-@dataclass(frozen=True)
 class Config:
     """All of agent.toml; a table that was left out is None and not measured."""
 
@@ -99,8 +74,10 @@ class Config:
     reading: Reading
     targets: Targets | None
     dns: Dns | None
+    filter: Filter | None
     web: Web | None
     ntp: Ntp | None
+    path: PathTable | None
 
 
 def load(path: Path) -> Config:
@@ -120,62 +97,16 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: not UTF-8 at byte {err.start}; save it as UTF-8") from None
     except tomllib.TOMLDecodeError as err:
         raise ConfigError(f"{path}: not TOML: {err}; mend that line") from None
-    return _config(_Table(path, "", document))
+    return _config(Table(path, "", document))
 
 
-class _Table:
-    """One TOML table that is emptied key by key; what is left over is unknown."""
-
-    def __init__(self, file: Path, name: str, values: dict[str, object]) -> None:
-        self.file = file
-        self.name = name
-        self.values = dict(values)
-        self.known: list[str] = []
-
-    def error(self, key: str, text: str) -> ConfigError:
-        dotted = f"{self.name}.{key}" if self.name else key
-        return ConfigError(f"{self.file}: {dotted}: {text}")
-
-    def take(self, key: str, check: Callable[[object], T]) -> T | None:
-        """The checked value of `key`, None when it is not there."""
-        self.known.append(key)
-        if key not in self.values:
-            return None
-        try:
-            return check(self.values.pop(key))
-        except ValueError as err:
-            raise self.error(key, str(err)) from None
-
-    def need(self, key: str, check: Callable[[object], T], example: str) -> T:
-        """The checked value of a key that must be there."""
-        value = self.take(key, check)
-        if value is None:
-            raise self.error(key, f"missing; write for example {key} = {example}")
-        return value
-
-    def table(self, key: str) -> _Table | None:
-        self.known.append(key)
-        if key not in self.values:
-            return None
-        value = self.values.pop(key)
-        if not isinstance(value, dict):
-            raise self.error(key, f"is {values.shown(value)}; make it a table [{key}]")
-        return _Table(self.file, key, value)
-
-    def done(self) -> None:
-        """Refuse what nobody took."""
-        for key in self.values:
-            near = difflib.get_close_matches(key, self.known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(self.known)}"
-            raise self.error(key, f"unknown key; {hint}")
-
-
-def _config(top: _Table) -> Config:
+def _config(top: Table) -> Config:
     site = top.need("site", values.site, '"bitung-0123"')
     mqtt = top.table("mqtt")
-    spool = top.table("spool") or _Table(top.file, "spool", {})
-    reading = top.table("reading") or _Table(top.file, "reading", {})
-    targets, dns, web, ntp = (top.table(key) for key in ("targets", "dns", "web", "ntp"))
+    spool = top.table("spool") or Table(top.file, "spool", {})
+    reading = top.table("reading") or Table(top.file, "reading", {})
+    targets, dns, filter_ = (top.table(key) for key in ("targets", "dns", "filter"))
+    web, ntp, path = (top.table(key) for key in ("web", "ntp", "path"))
     top.done()
     if mqtt is None:
         raise top.error("mqtt", 'missing; write a table [mqtt] with url = "mqtts://HOST:8883"')
@@ -185,13 +116,15 @@ def _config(top: _Table) -> Config:
         spool=_spool(spool),
         reading=_reading(reading),
         targets=_targets(targets) if targets else None,
-        dns=_dns(dns) if dns else None,
-        web=_web(web) if web else None,
-        ntp=_ntp(ntp) if ntp else None,
+        dns=probing.dns(dns) if dns else None,
+        filter=probing.filter_(filter_) if filter_ else None,
+        web=probing.web(web) if web else None,
+        ntp=probing.ntp(ntp) if ntp else None,
+        path=probing.path(path) if path else None,
     )
 
 
-def _mqtt(table: _Table) -> Mqtt:
+def _mqtt(table: Table) -> Mqtt:
     existing = values.file_from(table.file.parent)
     mqtt = Mqtt(
         url=table.need("url", values.broker_url, '"mqtts://broker.example:8883"'),
@@ -214,20 +147,20 @@ def _mqtt(table: _Table) -> Mqtt:
     return mqtt
 
 
-def _spool(table: _Table) -> Spool:
+def _spool(table: Table) -> Spool:
     path = table.take("path", values.path_from(table.file.parent)) or Path("/var/lib/pantau/spool")
     max_mb = table.take("max_mb", values.whole_from(1, 1_000_000, "megabytes")) or 128
     table.done()
     return Spool(path, max_mb)
 
 
-def _reading(table: _Table) -> Reading:
+def _reading(table: Table) -> Reading:
     window_s = table.take("window_s", values.window_s) or 60.0
     table.done()
     return Reading(window_s)
 
 
-def _targets(table: _Table) -> Targets:
+def _targets(table: Table) -> Targets:
     targets = Targets(
         gateway=table.take("gateway", values.hosts_or_auto),
         isp=table.take("isp", values.hosts_or_auto),
@@ -238,22 +171,3 @@ def _targets(table: _Table) -> Targets:
     if targets.isp == "auto" and targets.domestic is None:
         raise table.error("isp", '"auto" looks towards the first domestic target; add domestic')
     return targets
-
-
-def _dns(table: _Table) -> Dns:
-    names = table.need("names", values.hosts, '["example.org"]')
-    resolver = table.take("resolver", values.resolver)
-    table.done()
-    return Dns(names, resolver)
-
-
-def _web(table: _Table) -> Web:
-    url = table.need("url", values.web_url, '"http://portal.example/generate_204"')
-    table.done()
-    return Web(url)
-
-
-def _ntp(table: _Table) -> Ntp:
-    server = table.need("server", values.host_port, '"id.pool.ntp.org"')
-    table.done()
-    return Ntp(server)

@@ -164,6 +164,47 @@ def host_port(value: object) -> str:
     return given
 
 
+def hosts_port(value: object) -> tuple[str, ...]:
+    """One HOST or HOST:PORT, or a list of them."""
+    if isinstance(value, str):
+        return (host_port(value),)
+    if not isinstance(value, list) or not value:
+        raise ValueError(f'{shown(value)} names no server; write "HOST" or ["HOST", "HOST:PORT"]')
+    servers = tuple(host_port(item) for item in value)
+    if len(set(servers)) != len(servers):
+        raise ValueError(f"{shown(value)} names a server twice; keep each once")
+    return servers
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as err:
+        raise ValueError(f"{text!r} is no network ({err}); write ADDRESS or ADDRESS/BITS") from None
+    return text
+
+
+def networks(value: object) -> tuple[str, ...]:
+    """Addresses and networks, IPv4 and IPv6."""
+    if not isinstance(value, list) or not value:
+        raise ValueError(f'{shown(value)} is not a list of networks; write ["192.0.2.0/24"]')
+    return tuple(_network(text(item)) for item in value)
+
+
+def networks_or_names(value: object) -> tuple[str, ...]:
+    """Addresses, networks and host names."""
+    if not isinstance(value, list) or not value:
+        raise ValueError(
+            f'{shown(value)} is not a list; write ["192.0.2.1", "page.example"], or leave it out'
+        )
+    given = tuple(text(item) for item in value)
+    return tuple(_network(one) if re.search(r"[:/]|\d$", one) else _host(one) for one in given)
+
+
+def resolver_or_system(value: object) -> str:
+    return "system" if value == "system" else resolver(value)
+
+
 def resolver(value: object) -> str:
     """ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT; IPv6 as well."""
     given = text(value)

@@ -8,15 +8,19 @@ from __future__ import annotations
 from agent.measured import Outcome
 from agent.probes.clients import clients
 from agent.probes.dns import dns
+from agent.probes.dns_filter import FilterProbe
 from agent.probes.host import HostProbe
 from agent.probes.link import LinkProbe
-from agent.probes.runner import Context, Pending, Probe, ProbeError, Runner
+from agent.probes.ntp import NtpProbe
+from agent.probes.runner import Context, FilterRules, Pending, Probe, ProbeError, Runner
 from agent.probes.web import web
 
 PROBES: dict[str, Probe] = {
     "link": LinkProbe(),
     "dns": dns,
+    "filter": FilterProbe(),
     "web": web,
+    "ntp": NtpProbe(),
     "host": HostProbe(),
     "clients": clients,
 }
@@ -28,6 +32,7 @@ start = _runner.start
 __all__ = [
     "PROBES",
     "Context",
+    "FilterRules",
     "Outcome",
     "Pending",
     "Probe",

@@ -1,144 +1,96 @@
-"""Name resolution: one UDP question a name, asked directly of one resolver (RFC 1035).
-
-Not ``getaddrinfo``: that answers from caches and files, asks servers of its own choice,
-and cannot be held to a deadline.
-"""
+"""Name resolution: the same questions to one resolver, and to another one beside it."""
 
 from __future__ import annotations
 
-import ipaddress
-import secrets
-import socket
-import struct
+import threading
 import time
-from pathlib import Path
+from dataclasses import dataclass
+
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from agent import wire
+from agent.probes.dns_client import Heard, ask, shown
 from agent.probes.runner import Context, ProbeError
-
-PORT = 53
-_AGAIN_S = 0.6
-_RESOLV_CONF = Path("/etc/resolv.conf")
-_HEADER = struct.Struct("!6H")
-_TYPE_A, _CLASS_IN = 1, 1
-_RECURSION_DESIRED = 0x0100
-_RESPONSE = 0x8000
-_RCODES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
 
 def dns(context: Context) -> wire.Dns | None:
     """Asks for the IPv4 address of every name at once; the first good answer decides.
 
-    A lost question is asked again after 0.6 s; the time counts from the first question.
-
     Raises:
-        ProbeError: no resolver, or it says no to every name (then with its time).
-        OSError: the resolver refuses, cannot be reached, or is silent.
+        ProbeError: no resolver, or one that says no to every name, refuses, or is silent;
+            all but the first with what was measured all the same.
     """
     if not context.names:
         return None
-    address = endpoint(context.resolver or system_resolver(_RESOLV_CONF.read_text()))
-    questions = {}
-    for name in context.names:
-        ident = secrets.randbelow(0x10000)
-        questions[ident] = name, question(ident, name)
-    with socket.socket(_family(address[0]), socket.SOCK_DGRAM) as sock:
-        sock.connect(address)  # from here on only this resolver is heard, and refusals too
-        return _ask(sock, questions, address[0], context.deadline_s)
+    end_s = time.monotonic() + context.deadline_s
+    other = _Other(context, end_s)
+    try:
+        section = _of(context, end_s)
+    except ProbeError as err:
+        if not isinstance(err.value, wire.Dns):
+            raise
+        raise ProbeError(str(err), replace(err.value, compared=other.result())) from None
+    return replace(section, compared=other.result())
 
 
-def _ask(
-    sock: socket.socket, questions: dict[int, tuple[str, bytes]], resolver: str, deadline_s: float
-) -> wire.Dns:
-    begun_s = time.monotonic()
-    again_s = begun_s
-    refusals: list[str] = []
-    while True:
-        now_s = time.monotonic()
-        if now_s >= begun_s + deadline_s:
-            raise ProbeError("; ".join(refusals)) if refusals else TimeoutError
-        if now_s >= again_s:
-            for _, packet in questions.values():
-                sock.send(packet)
-            again_s = now_s + _AGAIN_S
-        sock.settimeout(min(again_s, begun_s + deadline_s) - now_s)
+def _of(context: Context, end_s: float) -> wire.Dns:
+    """What the resolver makes of the names."""
+    try:
+        heard = ask(context.resolver, context.names, end_s, until_good=True)
+    except OSError as err:
+        failed = wire.Dns(ok=False, outcome="unreachable")
+        raise ProbeError(err.strerror or str(err), failed) from None
+    if heard and heard[-1].answer.outcome == "answer":
+        return wire.Dns(ok=True, time_ms=heard[-1].time_ms, outcome="answer")
+    resolver = shown(context.resolver)
+    told = [f"{resolver} answers {one.answer.refusal} for {one.name}" for one in heard]
+    if len(heard) < len(context.names):
+        told = told or [f"timeout after {context.deadline_s:.1f} s"]
+    raise ProbeError("; ".join(told), _without_good(heard))
+
+
+def _without_good(heard: list[Heard]) -> wire.Dns:
+    if not heard:
+        return wire.Dns(ok=False, outcome="timeout")
+    return wire.Dns(ok=False, time_ms=heard[-1].time_ms, outcome=heard[0].answer.outcome)
+
+
+@dataclass
+class _Other:
+    """The resolver to compare with, asked at the same time; nothing where there is none."""
+
+    context: Context
+    end_s: float
+    _found: wire.Dns | None = None
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._ask, name="dns-compared", daemon=True)
+        if self.context.compare_with is not None:
+            self._thread.start()
+
+    def _ask(self) -> None:
         try:
-            data = sock.recv(4096)
-        except TimeoutError:
-            continue
-        time_ms = round((time.monotonic() - begun_s) * 1000, 3)
-        ident = int.from_bytes(data[:2], "big")
-        if ident not in questions:
-            continue  # not ours, or late: as if it had not come
-        name, packet = questions[ident]
-        refusal = judge(data, packet)
-        if refusal is None:
-            return wire.Dns(ok=True, time_ms=time_ms)
-        del questions[ident]
-        refusals.append(f"{resolver} answers {refusal} for {name}")
-        if not questions:
-            raise ProbeError("; ".join(refusals), wire.Dns(ok=False, time_ms=time_ms))
+            heard = ask(self.context.compare_with, self.context.names, self.end_s, until_good=True)
+        except (OSError, ProbeError):
+            self._found = wire.Dns(ok=False, outcome="unreachable")
+            return
+        good = heard and heard[-1].answer.outcome == "answer"
+        self._found = (
+            wire.Dns(ok=True, time_ms=heard[-1].time_ms, outcome="answer")
+            if good
+            else _without_good(heard)
+        )
 
-
-def question(ident: int, name: str) -> bytes:
-    """The packet that asks for the IPv4 address of `name`.
-
-    Raises:
-        ProbeError: the name cannot stand in a question.
-    """
-    try:
-        labels = name.rstrip(".").encode("idna").split(b".")
-    except UnicodeError:
-        raise ProbeError(f"{name!r} is no host name") from None
-    if not all(0 < len(label) < 64 for label in labels):
-        raise ProbeError(f"{name!r} is no host name")
-    wire_name = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-    header = _HEADER.pack(ident, _RECURSION_DESIRED, 1, 0, 0, 0)
-    return header + wire_name + struct.pack("!2H", _TYPE_A, _CLASS_IN)
-
-
-def judge(answer: bytes, asked: bytes) -> str | None:
-    """Why an answer is no good one; None when it is."""
-    if len(answer) < len(asked):
-        return "half a packet"
-    _, flags, _, answers, _, _ = _HEADER.unpack_from(answer)
-    if not flags & _RESPONSE or answer[12 : len(asked)].lower() != asked[12:].lower():
-        return "something that is no answer"
-    if code := flags & 0xF:
-        return _RCODES.get(code, f"RCODE {code}")
-    return None if answers else "no address"
-
-
-def system_resolver(text: str) -> str:
-    """The first name server in the text of ``resolv.conf``.
-
-    Raises:
-        ProbeError: it names none.
-    """
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver":
-            return words[1]
-    raise ProbeError("no nameserver in /etc/resolv.conf; set resolver in [dns]")
-
-
-def endpoint(resolver: str) -> tuple[str, int]:
-    """Address and port of ``192.0.2.1``, ``192.0.2.1:5353``, ``2001:db8::1`` or ``[…]:5353``.
-
-    Raises:
-        ProbeError: it is none of these.
-    """
-    host, port = resolver, str(PORT)
-    if resolver.startswith("["):
-        host, _, port = resolver[1:].partition("]:")
-    elif resolver.count(":") == 1:
-        host, _, port = resolver.partition(":")
-    try:
-        ipaddress.ip_address(host)
-        return host, int(port)
-    except ValueError:
-        raise ProbeError(f"resolver {resolver!r} is no IP address") from None
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+    def result(self) -> wire.ComparedDns | UnsetType:
+        """What it made of the names; waits for it until the end."""
+        if self.context.compare_with is None:
+            return UNSET
+        self._thread.join(max(0.0, self.end_s - time.monotonic()) + 0.01)
+        found = self._found or wire.Dns(ok=False, outcome="timeout")
+        return wire.ComparedDns(
+            resolver=self.context.compare_with,
+            ok=found.ok,
+            outcome=found.outcome,
+            time_ms=found.time_ms,
+        )

@@ -10,25 +10,41 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from agent.measured import Outcome, Section
 
 _MAX_ERROR_CHARS = 200
+_GRACE_S = 0.25
+"""A probe that ends at its deadline can still say what it saw until then."""
+
+
+class FilterRules(NamedTuple):
+    """What a filter must let through, what it must stop, and where it then leads."""
+
+    must_resolve: tuple[str, ...]
+    must_be_filtered: tuple[str, ...]
+    pages: tuple[str, ...]
+    every_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What the probes need to know.
 
-    ``names`` and ``resolver`` are for dns (no resolver: the system's), ``url`` for web,
-    ``disk_path`` lies on the file system that host reports. Left empty, the probe has
-    nothing to measure. ``deadline_s`` is set by the runner.
+    ``names``, ``resolver`` (none: the system's) and ``compare_with`` are for dns, ``filter``
+    for filter, ``url`` for web, ``time_servers`` for ntp, ``disk_path`` lies on the file
+    system that host reports. Left empty, the probe has nothing to measure. ``deadline_s`` is
+    set by the runner.
     """
 
     window_s: float = 60.0
     names: tuple[str, ...] = ()
     resolver: str | None = None
+    compare_with: str | None = None
+    filter: FilterRules | None = None
     url: str | None = None
+    time_servers: tuple[str, ...] = ()
     disk_path: str = "/"
     deadline_s: float = 2.0
 
@@ -58,8 +74,9 @@ class Pending:
     _outcome: Outcome | None = None
 
     def outcome(self) -> Outcome:
-        """What came of it; waits for it until its deadline, and no longer."""
-        self._done.wait(max(0.0, self.started_s + self.deadline_s - time.monotonic()))
+        """What came of it; waits until its deadline, and a moment for it to tell of that."""
+        end_s = self.started_s + self.deadline_s + _GRACE_S
+        self._done.wait(max(0.0, end_s - time.monotonic()))
         took_s = time.monotonic() - self.started_s
         return self._outcome or Outcome(self.name, None, _timeout(self.deadline_s), took_s)
 

@@ -32,6 +32,9 @@ class Dns(Part, frozen=True):
     compared: ComparedDns | UnsetType = UNSET
 
 
+FilterManner = Literal["open", "answer", "cname", "nxdomain", "refused", "empty"]
+
+
 class FilteredName(Part, frozen=True):
     """A name under the filter: whether that is as it should be, and how it is filtered.
 
@@ -39,7 +42,7 @@ class FilteredName(Part, frozen=True):
     """
 
     ok: bool
-    how: Literal["open", "answer", "cname", "nxdomain", "refused", "empty"]
+    how: FilterManner
 
 
 class Filter(Part, frozen=True):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+import threading
 
 import pytest
 
 from agent import wire
 from agent.measured import Outcome
 from agent.probes import Context, ProbeError, run
-from agent.probes.dns import endpoint, question, system_resolver
+from agent.probes.dns_client import endpoint, system_resolver
+from agent.probes.dns_packet import question
 from tests.agent.servers import UdpAnswer, udp_server, unused_udp
 
 ANSWER_A = struct.pack("!HHHIH4B", 0xC00C, 1, 1, 60, 4, 192, 0, 2, 1)
@@ -35,14 +37,21 @@ def test_an_answer_with_an_address_is_ok_and_has_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rcode", "said"),
-    [(1, "FORMERR"), (2, "SERVFAIL"), (3, "NXDOMAIN"), (5, "REFUSED"), (9, "RCODE 9")],
+    ("rcode", "said", "outcome_"),
+    [
+        (1, "FORMERR", "servfail"),
+        (2, "SERVFAIL", "servfail"),
+        (3, "NXDOMAIN", "nxdomain"),
+        (5, "REFUSED", "refused"),
+        (9, "RCODE 9", "servfail"),
+    ],
 )
-def test_a_resolver_that_says_no_is_not_ok_and_quoted(rcode: int, said: str) -> None:
+def test_a_resolver_that_says_no_is_not_ok_and_quoted(rcode: int, said: str, outcome_: str) -> None:
     outcome = resolve(lambda packet: [reply(packet, rcode=rcode, answers=0)])
     assert isinstance(outcome.value, wire.Dns)
     assert not outcome.value.ok
     assert outcome.value.time_ms > 0
+    assert outcome.value.outcome == outcome_
     assert outcome.error == f"127.0.0.1 answers {said} for example.org"
 
 
@@ -51,8 +60,9 @@ def test_an_answer_without_an_address_is_not_ok() -> None:
     assert outcome.error == "127.0.0.1 answers no address for example.org"
 
 
-def test_half_an_answer_is_not_ok() -> None:
-    outcome = resolve(lambda packet: [reply(packet)[:15]])
+@pytest.mark.parametrize("length", [15, 30, 33, 44])
+def test_half_an_answer_is_not_ok(length: int) -> None:
+    outcome = resolve(lambda packet: [reply(packet)[:length]])
     assert outcome.error == "127.0.0.1 answers half a packet for example.org"
 
 
@@ -77,12 +87,61 @@ def test_garbage_and_foreign_answers_do_not_count() -> None:
 
 def test_garbage_alone_is_a_timeout() -> None:
     outcome = resolve(lambda packet: [bytes([packet[0] ^ 0xFF]) + b"??"], deadline_s=0.3)
-    assert (outcome.value, outcome.error) == (None, "timeout after 0.3 s")
+    assert outcome.value == wire.Dns(ok=False, outcome="timeout")
+    assert outcome.error == "timeout after 0.3 s"
 
 
 def test_a_resolver_that_keeps_silent_is_a_timeout() -> None:
     outcome = resolve(lambda _: [], deadline_s=0.3)
-    assert (outcome.value, outcome.error) == (None, "timeout after 0.3 s")
+    assert outcome.value == wire.Dns(ok=False, outcome="timeout")
+    assert outcome.error == "timeout after 0.3 s"
+
+
+def test_an_answer_after_the_deadline_counts_no_more() -> None:
+    def answer(packet: bytes) -> list[bytes]:
+        late.wait(0.5)
+        return [reply(packet)]
+
+    late = threading.Event()
+    outcome = resolve(answer, deadline_s=0.3)
+    late.set()
+    assert outcome.error == "timeout after 0.3 s"
+
+
+def test_another_resolver_is_asked_beside_it_and_does_not_decide() -> None:
+    with (
+        udp_server(lambda packet: [reply(packet)]) as resolver,
+        udp_server(lambda packet: [reply(packet, rcode=2, answers=0)]) as other,
+    ):
+        context = Context(names=("example.org",), resolver=resolver, compare_with=other)
+        outcome = run("dns", context, 5.0)
+    assert outcome.error is None
+    assert isinstance(outcome.value, wire.Dns)
+    assert outcome.value.ok
+    compared = outcome.value.compared
+    assert isinstance(compared, wire.ComparedDns)
+    assert (compared.resolver, compared.ok, compared.outcome) == (other, False, "servfail")
+
+
+def test_a_resolver_that_fails_is_told_beside_one_that_does_not() -> None:
+    with udp_server(lambda packet: [reply(packet)]) as other:
+        context = Context(names=("example.org",), resolver=unused_udp(), compare_with=other)
+        outcome = run("dns", context, 5.0)
+    assert outcome.error == "Connection refused"
+    assert isinstance(outcome.value, wire.Dns)
+    assert isinstance(outcome.value.compared, wire.ComparedDns)
+    assert (outcome.value.ok, outcome.value.compared.ok) == (False, True)
+
+
+@pytest.mark.parametrize(("silent", "outcome_"), [(True, "timeout"), (False, "unreachable")])
+def test_why_the_other_resolver_failed_is_told(silent: bool, outcome_: str) -> None:
+    with udp_server(lambda packet: [reply(packet)]) as resolver, udp_server(lambda _: []) as mute:
+        other = mute if silent else unused_udp()
+        context = Context(names=("example.org",), resolver=resolver, compare_with=other)
+        outcome = run("dns", context, 0.5)
+    assert isinstance(outcome.value, wire.Dns)
+    assert isinstance(outcome.value.compared, wire.ComparedDns)
+    assert outcome.value.compared.outcome == outcome_
 
 
 def test_a_question_that_got_lost_is_asked_again() -> None:
@@ -117,7 +176,8 @@ def test_names_that_all_fail_are_all_named() -> None:
 
 def test_a_port_where_nobody_listens_is_refused_at_once() -> None:
     outcome = run("dns", Context(names=("example.org",), resolver=unused_udp()), 5.0)
-    assert (outcome.value, outcome.error) == (None, "Connection refused")
+    assert outcome.value == wire.Dns(ok=False, outcome="unreachable")
+    assert outcome.error == "Connection refused"
 
 
 def test_without_names_there_is_nothing_to_measure() -> None:

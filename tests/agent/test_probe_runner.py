@@ -36,7 +36,7 @@ def raising(err: Exception) -> Probe:
 
 
 def test_the_once_a_window_probes_are_these() -> None:
-    assert set(PROBES) == {"link", "dns", "web", "host", "clients"}
+    assert set(PROBES) == {"link", "dns", "filter", "web", "ntp", "host", "clients"}
 
 
 def test_a_value_is_the_outcome() -> None:

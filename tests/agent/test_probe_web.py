@@ -44,15 +44,49 @@ def test_204_is_ok() -> None:
         (b"HTTP/1.1 200 OK", 200),
         (b"HTTP/1.1 302 Found", 302),
         (b"HTTP/1.0 511 Network Authentication Required", 511),
-        (b"HTTP/1.1 503", 503),
         (b"HTTP/1.1 200 ", 200),
     ],
 )
-def test_any_other_status_is_a_portal(line: bytes, status: int) -> None:
+def test_another_success_and_a_redirect_are_a_portal(line: bytes, status: int) -> None:
     outcome = fetch(says(line + b"\r\nContent-Length: 5\r\n\r\nlogin"))
     assert outcome.error is None
     assert isinstance(outcome.value, wire.Web)
     assert (outcome.value.ok, outcome.value.status, outcome.value.portal) == (False, status, True)
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_a_server_that_is_broken_is_no_portal(status: int) -> None:
+    outcome = fetch(says(f"HTTP/1.1 {status} Sorry\r\n\r\n".encode()))
+    assert isinstance(outcome.value, wire.Web)
+    assert (outcome.value.ok, outcome.value.portal) == (False, False)
+    assert (outcome.value.status, outcome.value.failure) == (status, "answer")
+    assert outcome.error is not None
+    assert outcome.error.endswith(f"answers {status}, which is neither 204 nor a portal")
+
+
+def test_the_first_byte_is_timed_from_the_request() -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        threading.Event().wait(0.2)
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    outcome = fetch(answer)
+    assert isinstance(outcome.value, wire.Web)
+    assert 200 <= outcome.value.first_byte_ms <= outcome.value.time_ms
+
+
+def test_a_server_that_keeps_silent_on_tls_is_a_timeout_and_no_tls_error() -> None:
+    with tcp_server(lambda connection: connection.settimeout(0.6) or _wait(connection)) as place:
+        outcome = run("web", Context(url=f"https://{place}/"), 0.3)
+    assert outcome.value == wire.Web(ok=False, failure="timeout")
+
+
+def test_a_server_that_hangs_up_on_tls_is_a_tls_error() -> None:
+    with tcp_server(lambda _: None) as place:
+        outcome = run("web", Context(url=f"https://{place}/"), 5.0)
+    assert outcome.value == wire.Web(ok=False, failure="tls")
+    assert outcome.error is not None
+    assert outcome.error.startswith(f"no TLS with {place}: ")
 
 
 def test_a_redirect_is_not_followed() -> None:
@@ -118,7 +152,7 @@ def test_a_body_without_end_is_not_read() -> None:
 )
 def test_half_an_answer_and_garbage_are_named(answer: TcpAnswer, error: str) -> None:
     outcome = fetch(answer)
-    assert outcome.value is None
+    assert outcome.value == wire.Web(ok=False, failure="answer")
     assert outcome.error is not None
     assert outcome.error.endswith(error)
     assert outcome.error.startswith("127.0.0.1:")
@@ -128,7 +162,8 @@ def test_a_server_that_accepts_and_keeps_silent_is_a_timeout() -> None:
     outcome = fetch(
         lambda connection: connection.settimeout(0.6) or _wait(connection), deadline_s=0.3
     )
-    assert (outcome.value, outcome.error) == (None, "timeout after 0.3 s")
+    assert outcome.value == wire.Web(ok=False, failure="timeout")
+    assert outcome.error == "timeout after 0.3 s"
 
 
 def test_a_server_that_drips_does_not_outlast_the_deadline() -> None:
@@ -140,7 +175,8 @@ def test_a_server_that_drips_does_not_outlast_the_deadline() -> None:
             _wait(connection)
 
     outcome = fetch(answer, deadline_s=0.4)
-    assert (outcome.value, outcome.error) == (None, "timeout after 0.4 s")
+    assert outcome.value == wire.Web(ok=False, failure="timeout")
+    assert outcome.error == "timeout after 0.4 s"
 
 
 def _wait(connection: socket.socket) -> None:
@@ -154,7 +190,8 @@ def _wait(connection: socket.socket) -> None:
 
 def test_a_port_that_refuses_is_named_so() -> None:
     outcome = run("web", Context(url=f"http://{unused_tcp()}/"), 5.0)
-    assert (outcome.value, outcome.error) == (None, "Connection refused")
+    assert outcome.value == wire.Web(ok=False, failure="connect")
+    assert outcome.error == "Connection refused"
 
 
 @pytest.mark.parametrize("url", ["ftp://192.0.2.1/", "http:///x", "example.org"])
@@ -189,7 +226,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
 
     with tcp_server(answer) as place:
         outcome = run("web", Context(url=f"https://{place}/"), 5.0)
-    assert outcome.value is None
+    assert outcome.value == wire.Web(ok=False, failure="tls")
     assert outcome.error == "certificate of 127.0.0.1 refused: self-signed certificate"
 
 
