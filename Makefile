@@ -72,7 +72,8 @@ install: $(VENV)/.installed
 demo: install
 	@$(VENV)/bin/pantau demo
 
-# The programs that the tests start. Root gets them from apt, others hear what is missing.
+# The programs that the tests start. Root gets them from apt, others hear what is missing. None is
+# left running, but chrony where systemd is: there it replaced what kept the time.
 system:
 	@missing=(); \
 	for pair in $(TOOLS); do \
@@ -84,12 +85,13 @@ system:
 	echo "Installing $${missing[*]}"; \
 	apt-get -qq update </dev/null; \
 	apt-get -qq install -y --no-install-recommends "$${missing[@]}" </dev/null >/dev/null; \
-	for service in mosquitto chrony; do \
-	  case " $${missing[*]} " in *" $$service "*) \
-	    if [ -d /run/systemd/system ]; then systemctl --quiet disable --now $$service; \
-	    else service $$service stop >/dev/null 2>&1 || true; fi;; \
-	  esac; \
-	done
+	case " $${missing[*]} " in *' mosquitto '*) \
+	  if [ -d /run/systemd/system ]; then systemctl --quiet disable --now mosquitto; \
+	  else service mosquitto stop >/dev/null 2>&1 || true; fi;; \
+	esac; \
+	case " $${missing[*]} " in *' chrony '*) \
+	  [ -d /run/systemd/system ] || service chrony stop >/dev/null 2>&1 || true;; \
+	esac
 
 lint: $(VENV)/.installed-dev
 	@$(VENV)/bin/ruff check .
