@@ -89,6 +89,7 @@ class Service:
         with ThreadPoolExecutor(1, "store") as worker:
             while not self._stop.is_set():
                 began_at = time.time()
+                notify.systemd("WATCHDOG=1")  # a broker that is away is no fault of ours
                 try:
                     await self._connection(worker)
                 except mqtt.Refused as err:

@@ -1,0 +1,1 @@
+"""Units, roles and playbooks, on booted machines."""
