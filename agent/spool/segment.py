@@ -61,7 +61,8 @@ class Segment:
 
     `offsets` are the places of its good records, which have consecutive seqs.
     `torn` says that something other than zeros follows the last of them, and
-    `behind` how many good records lie beyond that. `boot` wrote to it last.
+    `behind` how many readings are lost there, as a good record beyond tells.
+    `boot` wrote to it last.
     """
 
     path: Path
@@ -236,13 +237,14 @@ def _note_control(segment: Segment, payload: bytes) -> None:
 
 
 def _count_behind(data: bytes, segment: Segment) -> int:
-    """How many good records lie beyond the first bad one."""
-    count, offset = 0, segment.write_at + 1
+    """How many readings, the bad one among them, come before the end of the last good record."""
+    last, offset = segment.last, segment.write_at + 1
     data = data.rstrip(b"\0")
     while offset + _RECORD.size <= len(data):
         length, _, seq = _RECORD.unpack_from(data, offset)
         likely = 0 < length < len(data) and segment.last < seq < segment.last + len(data)
         found = _record_at(data, offset) if likely else None
-        count += found is not None
+        if found:
+            last = max(last, seq)
         offset += _RECORD.size + length if found else 1
-    return count
+    return last - segment.last
