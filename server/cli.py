@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from server import config, demo, show, sites
 from server import main as service
@@ -16,9 +17,15 @@ from server.show import CommandError
 from server.store import StoreError
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Wrong usage, in one line."""
+        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; every command sets ``run``."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="pantau", description="Tells whether a city's free WiFi works, and proves it."
     )
     parser.add_argument("--version", action="version", version=f"pantau {version('pantau')}")

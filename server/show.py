@@ -53,9 +53,15 @@ def local(site: Site, at: float) -> str:
     return f"{when:%Y-%m-%d %H:%M:%S} {_ZONES.get(site.timezone) or when.tzname()}"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line: a reader that has seen enough is no failure."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output; wide when it is no terminal, so that a line stays a line."""
-    return Console(width=None if sys.stdout.isatty() else 200)
+    return _Console(width=None if sys.stdout.isatty() else 200)
 
 
 def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

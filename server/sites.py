@@ -14,7 +14,7 @@ from agent.wire import decode_reading
 from server import history, registry
 from server.model import Site
 from server.show import CommandError, console, local, open_for
-from server.store import FLAG_UNCERTAIN, Store
+from server.store import FLAG_UNCERTAIN, NoStoreError, Store
 
 _DAY_S = 86_400.0
 
@@ -49,13 +49,15 @@ def import_csv(args: argparse.Namespace) -> int:
         raise CommandError(f"{args.file}: not UTF-8 at byte {err.start}; save it so") from None
     except registry.CsvError as err:
         raise CommandError(f"{args.file}: {err}; nothing was imported") from None
-    with open_for(args, create=True) as store, store.transaction():
-        changes = registry.changes(sites, store.sites())
-        if args.dry_run:
-            for change in changes:
-                print(change.text())
-        elif changes:
-            store.put_sites(change.site for change in changes)
+    if args.dry_run:
+        changes = registry.changes(sites, _standing(args))
+        for change in changes:
+            print(change.text())
+    else:
+        with open_for(args, create=True) as store, store.transaction():
+            changes = registry.changes(sites, store.sites())
+            if changes:
+                store.put_sites(change.site for change in changes)
     added = sum(change.before is None or change.before.retired for change in changes)
     would = "would be " if args.dry_run else ""
     print(
@@ -63,6 +65,15 @@ def import_csv(args: argparse.Namespace) -> int:
         f" {len(sites) - len(changes)} unchanged"
     )
     return 0
+
+
+def _standing(args: argparse.Namespace) -> dict[str, Site]:
+    """The registry as it stands; empty where there is no database yet."""
+    try:
+        with open_for(args) as store:
+            return store.sites()
+    except NoStoreError:
+        return {}
 
 
 def list_sites(args: argparse.Namespace) -> int:

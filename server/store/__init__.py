@@ -28,6 +28,10 @@ class StoreError(Exception):
     """Storage failed (full disk, locked, corrupt); the text is for the operator."""
 
 
+class NoStoreError(StoreError):
+    """There is no database yet, and none was to be made."""
+
+
 class StreamRow(NamedTuple):
     """A stream and which of its sequence numbers are accounted for."""
 
@@ -197,6 +201,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
         create: make the database where there is none; else that is an error.
 
     Raises:
+        NoStoreError: there is none, and `create` is false.
         StoreError: unknown kind of store, or it cannot be opened.
     """
     scheme, found, path = url.partition("://")

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from server.store import StoreError
+from server.store import NoStoreError, StoreError
 
 _BUSY_S = 10.0
 
@@ -43,7 +43,7 @@ class Database:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
             if not create:
-                raise StoreError(
+                raise NoStoreError(
                     f"no database at {path}; 'pantau sites import' or 'pantau ingest' makes it"
                 ) from None
             if not path.parent.is_dir():
