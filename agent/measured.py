@@ -33,7 +33,16 @@ class Links:
     carrier: wire.Verdict | None
 
 
-Section = wire.Dns | wire.Filter | wire.Ntp | wire.Web | wire.Host | wire.Clients | Links
+@dataclass(frozen=True, slots=True)
+class AccessPoints:
+    """The access points on the LAN, by configured name."""
+
+    by_name: Mapping[str, wire.AccessPoint]
+
+
+Internet = wire.Dns | wire.Filter | wire.Ntp | wire.Web
+OnSite = wire.Clients | AccessPoints | wire.Wifi | wire.Walk | wire.Host | Links
+Section = Internet | OnSite
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from pathlib import Path
 import agent
 from agent import clock, schedule, window, wire
 from agent.config import Config
+from agent.hotspot import Hotspot
 from agent.measured import Outcome, Sample
 from agent.probes import PROBES, Context, FilterRules, ProbeError, Runner
 from agent.probes.addresses import Targets
+from agent.probes.clients import ClientsProbe
 from agent.probes.dns_filter import FilterProbe
 from agent.probes.host import HostProbe
 from agent.probes.icmp import Prober
@@ -79,6 +81,7 @@ def context(config: Config) -> Context:
         filter=_filter(config),
         url=config.web.url if config.web else None,
         time_servers=config.ntp.server if config.ntp else (),
+        hotspot=Hotspot(config.clients, config.access_points, config.wifi, config.walk),
         disk_path=_existing(config.spool.path),
     )
 
@@ -97,7 +100,15 @@ def _existing(path: Path) -> str:
 
 def probe_names(config: Config) -> list[str]:
     """The probes that have something to measure."""
-    tables = {"dns": config.dns, "filter": config.filter, "web": config.web, "ntp": config.ntp}
+    tables = {
+        "dns": config.dns,
+        "filter": config.filter,
+        "web": config.web,
+        "ntp": config.ntp,
+        "access_points": config.access_points,
+        "wifi": config.wifi,
+        "walk": config.walk,
+    }
     absent = {name: table is None for name, table in tables.items()}
     return [name for name in PROBES if not absent.get(name, False)]
 
@@ -123,7 +134,7 @@ def measure(config: Config) -> Once:
     start_s = time.monotonic()
     try:
         runner = _own_runner()
-        outcomes = [_run(runner, config, name) for name in probe_names(config)]
+        outcomes = [_run(runner, config, name) for name in probe_names(config) if name != "walk"]
         _sleep_until(start_s + length_s)
         end_s = time.monotonic()
         taken_at, uptime_s = time.time(), clock.uptime_s()
@@ -151,7 +162,15 @@ def measure(config: Config) -> Once:
 
 
 def _own_runner() -> Runner:
-    return Runner({**PROBES, "link": LinkProbe(), "host": HostProbe(), "filter": FilterProbe()})
+    return Runner(
+        {
+            **PROBES,
+            "link": LinkProbe(),
+            "host": HostProbe(),
+            "clients": ClientsProbe(),
+            "filter": FilterProbe(),
+        }
+    )
 
 
 def _run(runner: Runner, config: Config, name: str) -> Outcome:

@@ -29,13 +29,13 @@ from typing import TypeVar
 from msgspec import UNSET, UnsetType
 
 from agent import wire
-from agent.measured import Links, Outcome, Sample
+from agent.measured import AccessPoints, Links, Outcome, Sample, Section
 
 SILENT_AFTER = 3
 """So many echoes in a row, unanswered by each target, make a silence."""
 CLOCK_STEP_S = 1.0
 
-S = TypeVar("S", wire.Dns, wire.Filter, wire.Ntp, wire.Web, wire.Host, wire.Clients, Links)
+S = TypeVar("S", bound=Section)
 
 
 def percentile(ordered: Sequence[float], ratio: float) -> float:
@@ -221,6 +221,7 @@ def build(
     failures.update((o.name, o.error) for o in by_name.values() if o.error is not None)
     measured = ping(samples)
     links = _section(Links, by_name.get("link"))
+    points = _section(AccessPoints, by_name.get("access_points"))
     return wire.Reading(
         seq=seq,
         boot=boot,
@@ -239,6 +240,9 @@ def build(
         ntp=_section(wire.Ntp, by_name.get("ntp")),
         links=UNSET if isinstance(links, UnsetType) else dict(links.by_name) or UNSET,
         clients=_section(wire.Clients, by_name.get("clients")),
+        access_points=UNSET if isinstance(points, UnsetType) else dict(points.by_name) or UNSET,
+        wifi=_section(wire.Wifi, by_name.get("wifi")),
+        walk=_section(wire.Walk, by_name.get("walk")),
         host=_section(wire.Host, by_name.get("host")),
         errors=failures or UNSET,
     )

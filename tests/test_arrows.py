@@ -17,13 +17,17 @@ ALLOWED: dict[str, set[str]] = {
     # Within a room everything may import everything. `agent` alone is the version.
     "agent": set(),
     "agent.wire": set(),
-    "agent.config": {"agent.wire"},
+    "agent.hotspot": set(),
+    "agent.wpactl": set(),
+    "agent.config": {"agent.hotspot", "agent.wire"},
     "agent.schedule": set(),
     "agent.measured": {"agent.wire"},
     "agent.window": {"agent.measured", "agent.wire"},
     "agent.clock": {"agent.wire"},
-    "agent.helpers": set(),
-    "agent.probes": {"agent.measured", "agent.schedule", "agent.wire"},
+    "agent.helpers": {"agent.wpactl"},
+    "agent.probes": {
+        *("agent.hotspot", "agent.measured", "agent.schedule", "agent.wire", "agent.wpactl"),
+    },
     "agent.spool": {"agent.wire"},
     "agent.publish": {"agent.config", "agent.schedule", "agent.spool", "agent.wire"},
     "agent.control": {"agent.spool", "agent.wire"},
@@ -31,12 +35,13 @@ ALLOWED: dict[str, set[str]] = {
     "agent.systemd": set(),
     # Wiring: from here on the agent is put together.
     "agent.once": {
-        *("agent.clock", "agent.config", "agent.measured", "agent.probes"),
+        *("agent.clock", "agent.config", "agent.hotspot", "agent.measured", "agent.probes"),
         *("agent.schedule", "agent.window", "agent.wire"),
     },
+    "agent.tracing": {"agent.config", "agent.probes", "agent.wire"},
     "agent.measuring": {
-        *("agent.clock", "agent.config", "agent.once", "agent.probes"),
-        *("agent.schedule", "agent.window", "agent.wire"),
+        *("agent.clock", "agent.config", "agent.measured", "agent.once", "agent.probes"),
+        *("agent.schedule", "agent.tracing", "agent.window", "agent.wire"),
     },
     "agent.check": {
         *("agent.clock", "agent.config", "agent.local", "agent.measured"),
@@ -93,7 +98,7 @@ ALLOWED: dict[str, set[str]] = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     # Each of these is known in one place. A name ending in * stands for all that begin so.
     "scapy": ("agent.helpers",),
-    "pyroute2": ("agent.probes.clients",),
+    "pyroute2": ("agent.probes.clients", "agent.helpers.wifi_scan"),
     "speedtest": ("agent.probes.throughput",),
     "psutil": ("agent.probes", "agent.window"),
     "paho": ("agent.publish",),
@@ -247,7 +252,7 @@ def test_the_arrows_run_in_no_circle() -> None:
         ("server.model", "import msgspec", "standard library alone"),
         ("server.brandnew", "import json", "has no room"),
         ("agent.probes.icmp", "from scapy.all import sr1", "only agent.helpers may"),
-        ("agent.probes.link", "import pyroute2", "only agent.probes.clients may"),
+        ("agent.probes.link", "import pyroute2", "only agent.probes.clients, "),
         ("agent.probes.web", "import speedtest", "only agent.probes.throughput may"),
         ("agent.control", "import paho.mqtt.client", "only agent.publish may"),
         ("server.session", "import gmqtt", "only server.mqtt may"),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent.config import probing, values
+from agent import hotspot
+from agent.config import onsite, probing, values
 from agent.config.probing import Dns, Filter, Ntp, Web
 from agent.config.probing import Path as PathTable
 from agent.config.table import ConfigError, Table
@@ -78,6 +79,10 @@ class Config:
     web: Web | None
     ntp: Ntp | None
     path: PathTable | None
+    clients: hotspot.Clients
+    access_points: hotspot.AccessPoints | None
+    wifi: hotspot.Wifi | None
+    walk: hotspot.Walk | None
 
 
 def load(path: Path) -> Config:
@@ -107,7 +112,10 @@ def _config(top: Table) -> Config:
     reading = top.table("reading") or Table(top.file, "reading", {})
     targets, dns, filter_ = (top.table(key) for key in ("targets", "dns", "filter"))
     web, ntp, path = (top.table(key) for key in ("web", "ntp", "path"))
+    clients = top.table("clients") or Table(top.file, "clients", {})
+    points, wifi, walk = (top.table(key) for key in ("access_points", "wifi", "walk"))
     top.done()
+    radio = onsite.wifi(wifi) if wifi else None
     if mqtt is None:
         raise top.error("mqtt", 'missing; write a table [mqtt] with url = "mqtts://HOST:8883"')
     return Config(
@@ -121,6 +129,10 @@ def _config(top: Table) -> Config:
         web=probing.web(web) if web else None,
         ntp=probing.ntp(ntp) if ntp else None,
         path=probing.path(path) if path else None,
+        clients=onsite.clients(clients),
+        access_points=onsite.access_points(points) if points else None,
+        wifi=radio,
+        walk=onsite.walk(walk, radio) if walk else None,
     )
 
 

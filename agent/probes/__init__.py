@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from agent.measured import Outcome
-from agent.probes.clients import clients
+from agent.probes.access_points import AccessPointsProbe
+from agent.probes.clients import ClientsProbe
 from agent.probes.dns import dns
 from agent.probes.dns_filter import FilterProbe
 from agent.probes.host import HostProbe
@@ -14,6 +15,7 @@ from agent.probes.link import LinkProbe
 from agent.probes.ntp import NtpProbe
 from agent.probes.runner import Context, FilterRules, Pending, Probe, ProbeError, Runner
 from agent.probes.web import web
+from agent.probes.wifi import WalkProbe, WifiProbe
 
 PROBES: dict[str, Probe] = {
     "link": LinkProbe(),
@@ -22,7 +24,10 @@ PROBES: dict[str, Probe] = {
     "web": web,
     "ntp": NtpProbe(),
     "host": HostProbe(),
-    "clients": clients,
+    "clients": ClientsProbe(),
+    "access_points": AccessPointsProbe(),
+    "wifi": WifiProbe(),
+    "walk": WalkProbe(),
 }
 
 _runner = Runner(PROBES)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from agent.hotspot import Hotspot
 from agent.measured import Outcome, Section
 
 _MAX_ERROR_CHARS = 200
@@ -33,9 +34,9 @@ class Context:
     """What the probes need to know.
 
     ``names``, ``resolver`` (none: the system's) and ``compare_with`` are for dns, ``filter``
-    for filter, ``url`` for web, ``time_servers`` for ntp, ``disk_path`` lies on the file
-    system that host reports. Left empty, the probe has nothing to measure. ``deadline_s`` is
-    set by the runner.
+    for filter, ``url`` for web, ``time_servers`` for ntp, ``hotspot`` for clients, access_points,
+    wifi and walk, ``disk_path`` lies on the file system that host reports. Left empty, the
+    probe has nothing to measure. ``deadline_s`` is set by the runner.
     """
 
     window_s: float = 60.0
@@ -45,6 +46,7 @@ class Context:
     filter: FilterRules | None = None
     url: str | None = None
     time_servers: tuple[str, ...] = ()
+    hotspot: Hotspot = field(default_factory=Hotspot)
     disk_path: str = "/"
     deadline_s: float = 2.0
 

@@ -22,8 +22,8 @@ STEPS: tuple[Step, ...] = ("associate", "lease", "portal", "pass", "web", "leave
 class Radio(Part, frozen=True):
     """The users of one access point's radio.
 
-    Signal is how the access point hears them; ``retry_ratio`` is retries to frames sent
-    to them since the last window.
+    Signal is how the access point hears them; ``retry_ratio`` is the share of retries in all
+    transmissions to them since the last window.
     """
 
     associated: Count

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from pyroute2.netlink.nl80211 import nl80211cmd
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from agent.probes.clients import Count, count_neighbours, count_stations
+from agent.probes.clients_leases import leases
+from agent.probes.clients_leases import neighbours as devices
+from agent.probes.clients_stations import Station, from_hostapd, from_nl80211, radio
 from tests.lab.net import Namespace, cable, child_environment
 
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -46,30 +49,71 @@ def neighbours() -> list[Any]:
     return [m for m in MarshalRtnl().parse(data) if m["header"]["type"] == rtm_newneigh]
 
 
-def test_every_station_of_the_recorded_dump_is_counted() -> None:
-    assert count_stations(stations(), window_s=60) == Count(associated=3, active=3)
+def test_every_station_of_the_recorded_dump_is_read() -> None:
+    found = from_nl80211(stations())
+    assert len({station.address for station in found}) == 3
+    assert all(
+        station.signal_dbm is not None and -100 < station.signal_dbm < 0 for station in found
+    )
+    assert all(station.idle_ms is not None for station in found)
 
 
-def test_a_station_that_was_silent_for_a_window_is_associated_and_not_active() -> None:
-    idle_ms = [
-        m.get_attr("NL80211_ATTR_STA_INFO").get_attr("NL80211_STA_INFO_INACTIVE_TIME")
-        for m in stations()
+def station(
+    number: int, *, idle_ms: float = 0, signal_dbm: float = -50, frames: int = 0, retries: int = 0
+) -> Station:
+    return Station(f"02:00:00:00:00:{number:02x}", idle_ms, signal_dbm, frames, retries)
+
+
+@pytest.mark.parametrize(("idle_ms", "active"), [(60_000, 1), (60_001, 0)])
+def test_a_station_is_active_for_60_s_after_its_last_frame(idle_ms: int, active: int) -> None:
+    told = radio([station(1, idle_ms=idle_ms)], {}, None)
+    assert (told.associated, told.active) == (1, active)
+
+
+def test_signal_is_told_as_the_median_and_as_what_the_worst_tenth_has() -> None:
+    told = radio([station(n, signal_dbm=-40 - n) for n in range(1, 11)], {}, "2.4")
+    assert (told.signal_p50_dbm, told.signal_p10_dbm, told.band) == (-46, -50, "2.4")
+
+
+def test_retries_are_those_since_the_last_look_of_stations_that_stayed() -> None:
+    before = {s.address: s for s in (station(1, frames=100, retries=10), station(2, frames=9000))}
+    now = [
+        station(1, frames=190, retries=20),
+        station(2, frames=5),  # came anew: its counters began again
+        station(3, frames=50, retries=50),
     ]
-    window_s = (max(idle_ms) - 1) / 1000
-    active = sum(ms <= window_s * 1000 for ms in idle_ms)
-    assert active < 3
-    assert count_stations(stations(), window_s) == Count(associated=3, active=active)
+    assert radio(now, before, None).retry_ratio == 0.1
 
 
-def test_an_access_point_without_stations_has_none() -> None:
-    assert count_stations([], window_s=60) == Count(0, 0)
+def test_without_a_frame_sent_no_retry_ratio_is_told() -> None:
+    same = station(1, frames=5)
+    assert radio([same], {same.address: same}, None).retry_ratio is UNSET
+
+
+def test_an_access_point_without_stations_has_none_and_no_signal() -> None:
+    told = radio([], {}, None)
+    assert (told.associated, told.active, told.signal_p50_dbm) == (0, 0, UNSET)
+
+
+def test_a_station_of_hostapd_is_read_from_its_text() -> None:
+    text = "02:00:00:00:01:00\nflags=[AUTH]\ntx_packets=4\ninactive_msec=20\nsignal=-30\n"
+    assert from_hostapd(text) == Station("02:00:00:00:01:00", 20, -30, 4, None)
+
+
+@pytest.mark.parametrize("end", ["", "FAIL\n", "\n"])
+def test_hostapds_list_ends_with_an_empty_answer_or_fail(end: str) -> None:
+    assert from_hostapd(end) is None
 
 
 def test_neighbours_are_counted_by_device_and_only_on_local_networks() -> None:
-    assert count_neighbours(neighbours(), {LAN}) == Count(associated=3, active=2)
-    assert count_neighbours(neighbours(), {UPLINK}) == Count(associated=1, active=1)
-    assert count_neighbours(neighbours(), {LAN, UPLINK}) == Count(associated=4, active=3)
-    assert count_neighbours(neighbours(), set()) == Count(0, 0)
+    def counts(indexes: set[int]) -> tuple[int, int]:
+        there, active = devices(neighbours(), indexes)
+        return len(there), len(active)
+
+    assert counts({LAN}) == (3, 2)
+    assert counts({UPLINK}) == (1, 1)
+    assert counts({LAN, UPLINK}) == (4, 3)
+    assert counts(set()) == (0, 0)
 
 
 @pytest.mark.parametrize(("age_s", "associated"), [(299, 3), (301, 2)])
@@ -78,7 +122,19 @@ def test_a_stale_neighbour_counts_for_five_minutes(age_s: int, associated: int) 
     for message in messages:
         if message.get_attr("NDA_DST") == "10.9.0.12":
             message.get_attr("NDA_CACHEINFO")["ndm_confirmed"] = age_s * 100
-    assert count_neighbours(messages, {LAN}).associated == associated
+    assert len(devices(messages, {LAN}).there) == associated
+
+
+def test_leases_hold_until_their_end_and_other_lines_are_left_out() -> None:
+    text = (
+        "1000 02:00:00:00:00:01 10.0.0.5 phone *\n"
+        "999 02:00:00:00:00:02 10.0.0.6 * *\n"
+        "0 02:00:00:00:00:0A 10.0.0.7 * *\n"
+        "duid 00:01:00:01:aa\n"
+        "2000 1234 fd00::5 * 00:01\n"
+        "half a li"
+    )
+    assert leases(text, now=999.5) == {"02:00:00:00:00:01", "02:00:00:00:00:0a"}
 
 
 def count_in(namespace: Namespace) -> dict[str, object]:

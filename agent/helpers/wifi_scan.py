@@ -1,0 +1,56 @@
+"""Scan for the hotspot by nl80211, in a process of its own: pyroute2 goes with it.
+
+Request: ``ssid``, ``bssids`` (name to address), ``interface`` or null. Value: `wire.Wifi`.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from pyroute2 import IW, NetlinkError  # type: ignore[import-untyped]  # it ships no types
+
+from agent.helpers.walk_talk import HelperError, serve
+from agent.helpers.wifi_heard import announced, busy_ratios, tell
+
+_STATION = 2  # NL80211_IFTYPE_STATION
+_REFUSALS = {
+    errno.ENETDOWN: "the radio is off; ip link set it up, or rfkill unblock wifi",
+    errno.EBUSY: "the radio is scanning for somebody else",
+    errno.EPERM: "a scan is not permitted; grant CAP_NET_ADMIN",
+    errno.EACCES: "a scan is not permitted; grant CAP_NET_ADMIN",
+}
+
+
+def work(request: dict[str, Any]) -> object:
+    """Scan once and judge it."""
+    with IW() as nl80211:
+        index = station(list(nl80211.get_interfaces_dump()), request["interface"])
+        try:
+            heard = list(nl80211.scan(index, ssids=[request["ssid"]], flush_cache=True))
+        except NetlinkError as err:
+            raise HelperError(_REFUSALS.get(err.code, f"no scan: {err}")) from None
+        busy = busy_ratios(nl80211.survey(index))
+    return tell(announced(heard), request["ssid"], request["bssids"], busy)
+
+
+def station(interfaces: list[Any], wanted: str | None) -> int:
+    """The index of the wanted interface, or of the first in station mode.
+
+    Raises:
+        HelperError: there is none.
+    """
+    for each in interfaces:
+        if wanted is None:
+            fits = each.get_attr("NL80211_ATTR_IFTYPE") == _STATION
+        else:
+            fits = each.get_attr("NL80211_ATTR_IFNAME") == wanted
+        if fits:
+            return int(each.get_attr("NL80211_ATTR_IFINDEX"))
+    if wanted is not None:
+        raise HelperError(f"no radio named {wanted}; mend interface in [wifi]")
+    raise HelperError("no radio in station mode; plug one in, or leave out [wifi]")
+
+
+if __name__ == "__main__":
+    serve(work)
