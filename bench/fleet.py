@@ -54,6 +54,9 @@ class Fleet:
     ) -> Iterator[tuple[str, bytes]]:
         """Messages of all sites in turn, oldest first; the newest window ends at `ends_at`.
 
+        Their uptime stands still, so that each counts as live and is judged: of a
+        real backlog only the newest would be.
+
         Yields:
             Topic and payload; a payload of more than one reading is compressed.
         """
@@ -65,31 +68,38 @@ class Fleet:
             seqs = range(first, first + per_message)
             yield (
                 self.sites[site].topic,
-                self.message(self.sites[site], seqs, starts_at, window_s),
+                self.message(self.sites[site], seqs, starts_at, window_s, uptime_s=7200.0),
             )
 
-    def message(self, site: Site, seqs: range, starts_at: float, window_s: int) -> bytes:
+    def message(
+        self, site: Site, seqs: range, starts_at: float, window_s: int, uptime_s: float
+    ) -> bytes:
         """One payload; reading `seq` ends at ``starts_at + seq * window_s``."""
-        readings = [self._reading(site, seq, starts_at + seq * window_s, window_s) for seq in seqs]
+        readings = [
+            {
+                **self._reading(site, seq, window_s),
+                "taken_at": _iso(starts_at + seq * window_s),
+                "uptime_s": uptime_s,
+            }
+            for seq in seqs
+        ]
         envelope = {
             "v": 1,
             "site": site.name,
             "stream": site.stream,
             "sent_boot": site.boot,
-            "sent_uptime_s": readings[-1]["uptime_s"],
+            "sent_uptime_s": uptime_s,
             "oldest": 1,
             "readings": readings,
         }
         text = json.dumps(envelope, separators=(",", ":")).encode()
         return zlib.compress(text, 6) if len(readings) > 1 else text
 
-    def _reading(self, site: Site, seq: int, taken_at: float, window_s: int) -> dict[str, object]:
+    def _reading(self, site: Site, seq: int, window_s: int) -> dict[str, object]:
         rung = dict.fromkeys(("carrier", "gateway", "isp", "domestic", "world", "dns", "web"), "ok")
         return {
             "seq": seq,
             "boot": site.boot,
-            "taken_at": _iso(taken_at),
-            "uptime_s": 3600.0 + seq * window_s,
             "clock": {"synced": True, "age_s": 32.0},
             "window_s": window_s,
             "agent": "0.1.0",

@@ -160,8 +160,9 @@ class Steady(threading.Thread):
         turn, at = divmod(len(self.sent), STEADY_SITES)
         site, seq = self._fleet.sites[at], turn + 1
         self.sent.append((site.name, site.stream, seq))
-        starts_at = time.time() - seq * self.window_s
-        return site.topic, self._fleet.message(site, range(seq, seq + 1), starts_at, self.window_s)
+        starts_at, uptime_s = time.time() - seq * self.window_s, 3600.0 + seq * self.window_s
+        seqs = range(seq, seq + 1)
+        return site.topic, self._fleet.message(site, seqs, starts_at, self.window_s, uptime_s)
 
 
 def summary(samples: Raw, single: int, packed: int) -> str:
