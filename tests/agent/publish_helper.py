@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,14 @@ def mqtt(url: str, **changed: Any) -> Mqtt:
 
 def config(path: Path, broker: Mqtt) -> Config:
     """A configuration that measures nothing."""
-    return Config(
-        site=SITE,
-        mqtt=broker,
-        spool=SpoolConfig(path, 1),
-        reading=Reading(60.0),
-        targets=None,
-        dns=None,
-        web=None,
-        ntp=None,
-    )
+    given = {
+        "site": SITE,
+        "mqtt": broker,
+        "spool": SpoolConfig(path, 1),
+        "reading": Reading(60.0),
+    }
+    absent = dict.fromkeys(one.name for one in fields(Config))
+    return Config(**{**absent, **given})  # type: ignore[arg-type]  # by name, as they are
 
 
 def reading(seq: int) -> bytes:
