@@ -100,6 +100,7 @@ class City:
         sites: ids, all of them registered; each has an agent.
         also: further registered sites, for whom a test speaks itself.
         apart: give every site a namespace, and a cable to cut (needs root).
+        idle: start neither broker nor ingest on entering.
         health: keys of ``[health]`` besides `HEALTH`.
         broker_extra: further lines for mosquitto.conf.
     """
@@ -112,6 +113,7 @@ class City:
         *,
         also: Sequence[str] = (),
         apart: bool = False,
+        idle: bool = False,
         health: Mapping[str, float] | None = None,
         broker_extra: Sequence[str] = (),
     ) -> None:
@@ -136,12 +138,13 @@ class City:
         self.ingest = Service("ingest", self._ingest_command(), folder / "ingest.log")
         self.agents = {site: Agent(self, site, n) for n, site in enumerate(sites, 1)}
         self._registered = [*sites, *also]
+        self._idle = idle
 
     def _ingest_command(self) -> list[str]:
         run = [PANTAU, "ingest", "--config", str(self.config)]
         return run if self.namespace is None else self.namespace.within(*run)
 
-    def register(self) -> None:
+    def _register(self) -> None:
         """Write the configuration, and import the sites; makes the database."""
         self.config.write_text(toml({}, self.tables))
         table = self.folder / "sites.csv"
@@ -158,10 +161,11 @@ class City:
             if self.namespace is not None:
                 for agent in self.agents.values():
                     agent.join(self._stack, self.namespace)
-            self.register()
-            self.broker.start()
-            self.ingest.start()
-            self.caught_up()
+            self._register()
+            if not self._idle:
+                self.broker.start()
+                self.ingest.start()
+                self.at_work()
         except BaseException as err:
             self.__exit__(type(err), err, None)
             raise
@@ -179,8 +183,8 @@ class City:
                 print(service)
             print(Service("broker", (), self.broker.log))
 
-    def caught_up(self) -> None:
-        """Wait until ingest has said, since its last start, that it is at work."""
+    def at_work(self) -> None:
+        """Wait until ingest has said, since its last start, that it is connected."""
         self.ingest.wait_for("connected to mqtt")
 
     def pantau(self, *arguments: str) -> str:

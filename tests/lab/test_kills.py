@@ -6,17 +6,22 @@ moment. The order and the moments are drawn from a seed, which is printed.
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent import wire
 from agent.spool import held
+from tests.lab import garbage
 from tests.lab.city import Agent, City
-from tests.lab.journal import assert_settles, fill
+from tests.lab.journal import assert_settles, fill, of_server
 from tests.lab.observer import Observer
+from tests.lab.peer import Peer
 from tests.lab.pki import Authority
 from tests.wait import until
 
@@ -113,6 +118,7 @@ def _heard(observer: Observer, site: str) -> int:
     return sum(len(seen.body["readings"]) for seen in observer.site(site, "readings"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["ingest", "agent"])
 def test_a_part_is_killed_again_and_again_without_a_pause(
     tmp_path: Path, authority: Authority, victim: str
@@ -135,3 +141,36 @@ def test_a_part_is_killed_again_and_again_without_a_pause(
             until(lambda end=alive_until: time.monotonic() >= end, 5, "the next kill")
         readings = assert_settles(city, observer, agent)
         assert len(readings) >= BACKLOG
+
+
+def test_what_ingest_holds_and_has_not_committed_is_delivered_again_after_its_death(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """The database is locked, so that ingest holds readings which it cannot commit.
+
+    Whoever sent them is gone and sends nothing again: only the broker still has them.
+    """
+    site = garbage.SITE
+    with (
+        City(tmp_path / "city", authority, [], also=[site]) as city,
+        contextlib.closing(sqlite3.connect(city.database, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        with Peer(city.broker, site) as sender:
+            for seq in range(1, 51):
+                payload = garbage.message(garbage.reading(seq))
+                sender.publish(wire.site_topic(site, "readings"), payload)
+        city.ingest.wait_for("locked", "trying again", within_s=60)
+        city.ingest.kill9()
+        other.execute("ROLLBACK")
+        city.ingest.start()
+        city.at_work()
+        with Observer(city.broker) as observer, Peer(city.broker, site) as sender:
+            last = garbage.message(garbage.reading(1), stream=_LAST)
+            sender.publish(wire.site_topic(site, "readings"), last)
+            until(lambda: observer.through(site, _LAST), 30, "a reading behind all others")
+        stored = {seq for stream, seq in of_server(city, site) if stream == garbage.STREAM}
+        assert stored == set(range(1, 51))
+
+
+_LAST = "33333333-3333-4333-8333-333333333333"
