@@ -14,9 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
+from msgspec import UNSET
+
 import agent
-from agent import clock, probes, schedule, window, wire
+from agent import clock, probes, schedule, tracing, window, wire
 from agent.config import Config
+from agent.measured import Outcome, Sample
 from agent.once import COMPARING, Echoes, context, probe_names
 from agent.schedule import Window
 
@@ -62,6 +66,8 @@ class Measuring:
         self._names = probe_names(config)
         self._context = context(config)
         self._echoes = Echoes(config)
+        self._tracer = tracing.tracer(config)
+        self._config = config
         self._boot = clock.boot_id()
         self._clock = clock.ClockWatch()
         self._silences: window.Silences = {}
@@ -123,10 +129,11 @@ class Measuring:
         samples = self._echoes.take(start_s, end_s)
         self._silences, dead = window.silences(self._silences, samples, this.taken_at - end_s)
         outcomes = [pending.outcome() for pending in this.started]
-        errors = {**self._echoes.errors(), **self._further_errors()}
+        paths, trace_errors = self._trace(samples, outcomes)
+        errors = {**self._echoes.errors(), **trace_errors, **self._further_errors()}
 
         def make(seq: int) -> wire.Reading:
-            return window.build(
+            reading = window.build(
                 seq=seq,
                 boot=self._boot,
                 agent=agent.__version__,
@@ -140,5 +147,17 @@ class Measuring:
                 settings_revision=self._settings_revision(),
                 errors=errors,
             )
+            return msgspec.structs.replace(reading, path=paths or UNSET)
 
         self._deliver(make)
+
+    def _trace(
+        self, samples: list[Sample], outcomes: list[Outcome]
+    ) -> tuple[list[wire.Path], dict[str, str]]:
+        """Take the ways that were traced, and start what this window makes due."""
+        if self._tracer is None:
+            return [], {}
+        paths, error = self._tracer.take()
+        ladder = window.ladder(window.ping(samples), {one.name: one for one in outcomes})
+        self._tracer.observe(ladder, tracing.targets(self._config), time.monotonic())
+        return paths, {} if error is None else {"path": error}

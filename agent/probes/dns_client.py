@@ -48,7 +48,7 @@ def ask(
         ProbeError: no resolver, or a name that is none.
         OSError: the resolver refuses or cannot be reached.
     """
-    address = endpoint(resolver if resolver not in (None, SYSTEM) else _system())
+    address = endpoint(resolver if resolver not in (None, SYSTEM) else system_address())
     open_: dict[int, tuple[str, bytes]] = {}
     for name in names:
         ident = secrets.randbelow(0x10000)
@@ -87,7 +87,13 @@ def _listen(
     return heard
 
 
-def _system() -> str:
+def system_address() -> str:
+    """The system's first resolver.
+
+    Raises:
+        ProbeError: none is named.
+        OSError: ``resolv.conf`` cannot be read.
+    """
     return system_resolver(_RESOLV_CONF.read_text())
 
 
@@ -124,7 +130,7 @@ def endpoint(resolver: str) -> tuple[str, int]:
 
 def shown(resolver: str | None) -> str:
     """A resolver as errors name it: by its address."""
-    return endpoint(resolver if resolver not in (None, SYSTEM) else _system())[0]
+    return endpoint(resolver if resolver not in (None, SYSTEM) else system_address())[0]
 
 
 def _family(address: str) -> socket.AddressFamily:
