@@ -22,7 +22,7 @@ from server.health import (
     due_at,
 )
 from server.model import Cause, Incident, Kind, Rules, Site, unregistered
-from server.store import FLAG_CORRECTED, HealthRow, ReadingRow, Store, StreamRow
+from server.store import FLAG_CORRECTED, HealthRow, NewReading, ReadingRow, Store, StreamRow
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Draft:
         self._changed: dict[str, None] = {}  # in the order of the decisions
         self._revisions: list[Incident] = []
         self._bodies: dict[tuple[int, int], bytes] = {}
-        self.rows: list[ReadingRow] = []
+        self.rows: list[NewReading] = []
         self._anchors: dict[str, Anchors] = {}
         self.posts = 0
 
@@ -92,10 +92,10 @@ class Draft:
         """Change what is accounted for of a stream."""
         self._streams[row.site, row.stream] = row
 
-    def add_reading(self, row: ReadingRow) -> None:
+    def add_reading(self, row: NewReading, body: bytes) -> None:
         """Store a reading whose name is new."""
         self.rows.append(row)
-        self._bodies[row.stream_id, row.seq] = row.body
+        self._bodies[row.stream_id, row.seq] = body
 
     def body(self, stream_id: int, seq: int) -> bytes | None:
         """The reading that already has this name, or None."""

@@ -139,7 +139,7 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
     events: list[Event] = []
     counts = troubles.count(health.troubles, reading, rules)
     raised = troubles.raised(counts)
-    reasons = tuple(text for _, text in raised)
+    reasons = tuple([text for _, text in raised])
     status = Status.DEGRADED if raised else Status.ONLINE
     if health.status is Status.OFFLINE:
         events.append(Resolved(Kind.SITE_OFFLINE, now, _cause(health, reading, envelope, now)))

@@ -15,7 +15,7 @@ from agent import wire
 from server import clock, health
 from server.draft import Draft
 from server.model import Rules
-from server.store import FLAG_CORRECTED, FLAG_UNCERTAIN, ReadingRow, Store, StreamRow
+from server.store import FLAG_CORRECTED, FLAG_UNCERTAIN, NewReading, Store, StreamRow
 
 
 class Message(Protocol):
@@ -101,6 +101,7 @@ class Intake:
             draft.put_anchors(site, anchors)
         seqs, lost = row.seqs.forget_below(envelope.oldest)
         state = draft.health(site)
+        number = 0
         for good in batch.good:
             reading = good.reading
             if seqs.has(reading.seq):
@@ -109,8 +110,10 @@ class Intake:
                 lost -= 1
             seqs = seqs.add(reading.seq)
             when = clock.when(good, anchors)
-            flags = FLAG_CORRECTED * when.corrected | FLAG_UNCERTAIN * when.uncertain
-            draft.add_reading(ReadingRow(row.id, reading.seq, now, when.taken_at, flags, good.raw))
+            flags = FLAG_CORRECTED if when.corrected else FLAG_UNCERTAIN if when.uncertain else 0
+            number = number or self._store.add_message(message.payload)
+            new = NewReading(row.id, reading.seq, now, when.taken_at, flags, number, good.place)
+            draft.add_reading(new, good.raw)
             state, events = health.observe(state, reading, envelope, now, self._rules)
             if events:
                 draft.apply(state, events)
@@ -119,7 +122,8 @@ class Intake:
             if bad.seq is not None:
                 seqs = seqs.add(bad.seq)
         draft.put_health(state)
-        draft.put_stream(row._replace(seqs=seqs, lost=max(0, row.lost + lost)))
+        lost = max(0, row.lost + lost)
+        draft.put_stream(StreamRow(row.id, site, envelope.stream, seqs, lost))
         self.taken.progress[site, envelope.stream] = Progress(
             site, envelope.stream, 0, None, newest=True
         )

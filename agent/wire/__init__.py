@@ -33,6 +33,7 @@ from agent.wire.codec import (
     epoch,
     iso,
     plain,
+    raw_readings,
 )
 from agent.wire.hotspot import (
     STEPS,
@@ -142,6 +143,7 @@ __all__ = [
     "is_site",
     "iso",
     "plain",
+    "raw_readings",
     "server_topic",
     "site_topic",
     "slug",

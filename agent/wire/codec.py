@@ -17,11 +17,12 @@ _ZLIB_FIRST_BYTE = 0x78
 
 
 class GoodReading(NamedTuple):
-    """A valid reading beside its own bytes, which are what gets stored."""
+    """A valid reading beside its own bytes, and where it stands in its message."""
 
     reading: Reading
     taken_at: float
     raw: bytes
+    place: int
 
 
 class BadReading(NamedTuple):
@@ -161,7 +162,7 @@ def _exposed(text: bytes) -> bytes:
     The decoder trips over a lone surrogate wherever it is, also in a reading that
     it only passes by, and so one bad reading would take its whole message along.
     """
-    if b"\\ud" not in text and b"\\uD" not in text:
+    if b"\\u" not in text:
         return text
     return _ESCAPE.sub(
         lambda found: (
@@ -227,27 +228,36 @@ def decode_readings(payload: bytes, *, site: str) -> Batch:
     judge = _judged if exposed is text else decode_reading
     good: list[GoodReading] = []
     bad: list[BadReading] = []
-    for part in envelope.readings:
+    for place, part in enumerate(envelope.readings):
         raw = bytes(part)
         try:
-            good.append(judge(raw))
+            good.append(judge(raw, place))
         except Invalid as err:
             bad.append(BadReading(_seq_of(raw), str(err), _hidden(raw)))
     return Batch(envelope, good, bad)
 
 
-def decode_reading(raw: bytes) -> GoodReading:
+def raw_readings(payload: bytes) -> list[bytes]:
+    """The JSON text of each reading of a message that `decode_readings` has taken."""
+    return [bytes(part) for part in _decoded(_envelope, _exposed(plain(payload))).readings]
+
+
+def decode_reading(raw: bytes, place: int = 0) -> GoodReading:
     """One reading from its JSON text.
+
+    Args:
+        raw: the JSON text.
+        place: where it stands in its message.
 
     Raises:
         Invalid: anything that the contract does not allow.
     """
     exposed = _exposed(raw)
     _check_surrogates(exposed)
-    return _judged(exposed)._replace(raw=raw)
+    return _judged(exposed, place)._replace(raw=raw)
 
 
-def _judged(raw: bytes) -> GoodReading:
+def _judged(raw: bytes, place: int) -> GoodReading:
     """The same, where no lone surrogate can be: what nearly every reading goes through."""
     reading = _decoded(_reading, raw)
     if reading.dead is not UNSET:
@@ -255,7 +265,7 @@ def _judged(raw: bytes) -> GoodReading:
             epoch(edge.start)
             if edge.end is not None:
                 epoch(edge.end)
-    return GoodReading(reading, epoch(reading.taken_at), raw)
+    return GoodReading(reading, epoch(reading.taken_at), raw, place)
 
 
 def _seq_of(raw: bytes) -> int | None:

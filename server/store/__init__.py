@@ -53,6 +53,18 @@ class ReadingRow(NamedTuple):
     body: bytes
 
 
+class NewReading(NamedTuple):
+    """One reading to store: it stays in its message, at `place`."""
+
+    stream_id: int
+    seq: int
+    received_at: float
+    taken_at: float
+    flags: int
+    message: int
+    place: int
+
+
 class HealthRow(NamedTuple):
     """A site's health, when it is due, and where its state topic stands."""
 
@@ -123,7 +135,10 @@ class Store(Protocol):
     def streams(self) -> Iterator[StreamRow]:
         """All streams."""
 
-    def add_readings(self, rows: list[ReadingRow]) -> None:
+    def add_message(self, payload: bytes) -> int:
+        """Keep a message as it came, for the readings in it; gives its number."""
+
+    def add_readings(self, rows: list[NewReading]) -> None:
         """Append readings whose names are new."""
 
     def body(self, stream_id: int, seq: int) -> bytes | None:

@@ -7,10 +7,19 @@ from dataclasses import asdict, replace
 
 import msgspec
 
+from agent.wire import raw_readings
 from server.health import Health
 from server.model import Incident, Site
 from server.seqset import SeqSet
-from server.store import Boots, HealthRow, Letter, Quarantined, ReadingRow, StreamRow
+from server.store import (
+    Boots,
+    HealthRow,
+    Letter,
+    NewReading,
+    Quarantined,
+    ReadingRow,
+    StreamRow,
+)
 from server.store.sqlite import Database
 
 _HEAD_BYTES = 4096  # kept of a quarantined payload
@@ -19,7 +28,7 @@ _SITE_COLUMNS = (
     "id, name, district, isp, contract, latitude, longitude,"
     " timezone, backhaul, power_area, retired"
 )
-_READING_COLUMNS = "stream_id, seq, received_at, taken_at, flags, body"
+_READING_COLUMNS = "stream_id, seq, received_at, taken_at, flags, message, place"
 
 _json = msgspec.json.Encoder()
 _health = msgspec.json.Decoder(Health)
@@ -94,17 +103,22 @@ class SqliteStore(Database):
             ],
         )
 
-    def add_readings(self, rows: list[ReadingRow]) -> None:
+    def add_message(self, payload: bytes) -> int:
+        return self._run("INSERT INTO messages (payload) VALUES (?)", [payload]).lastrowid or 0
+
+    def add_readings(self, rows: list[NewReading]) -> None:
         self._many(
-            f"INSERT OR IGNORE INTO readings ({_READING_COLUMNS}) VALUES (?,?,?,?,?,?)",  # noqa: S608  # a constant
+            f"INSERT OR IGNORE INTO readings ({_READING_COLUMNS}) VALUES (?,?,?,?,?,?,?)",  # noqa: S608  # a constant
             rows,
         )
 
     def body(self, stream_id: int, seq: int) -> bytes | None:
         row = self._one(
-            "SELECT body FROM readings WHERE stream_id = ? AND seq = ?", [stream_id, seq]
+            "SELECT payload, place FROM readings JOIN messages ON messages.id = message"
+            " WHERE stream_id = ? AND seq = ?",
+            [stream_id, seq],
         )
-        return None if row is None else row[0]
+        return None if row is None else raw_readings(row[0])[row[1]]
 
     def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
         rows = self._each(
@@ -113,8 +127,9 @@ class SqliteStore(Database):
             " WHERE site = ? ORDER BY streams.id, seq",
             [site],
         )
-        for row in rows:
-            yield row[0], ReadingRow(*row[1:])
+        bodies = _Bodies(self)
+        for stream, *row in rows:
+            yield stream, bodies.row(*row)
 
     def unsynced(self, site: str) -> Iterator[ReadingRow]:
         rows = self._each(
@@ -122,7 +137,13 @@ class SqliteStore(Database):
             " WHERE flags != 0 AND stream_id IN (SELECT id FROM streams WHERE site = ?)",
             [site],
         )
-        return (ReadingRow(*row) for row in rows)
+        bodies = _Bodies(self)
+        return (bodies.row(*row) for row in rows)
+
+    def payload(self, message: int) -> bytes:
+        """A message as it came."""
+        (payload,) = self._one("SELECT payload FROM messages WHERE id = ?", [message]) or (b"",)
+        return bytes(payload)
 
     def put_times(self, rows: Iterable[ReadingRow]) -> None:
         self._many(
@@ -232,3 +253,28 @@ class SqliteStore(Database):
 
     def set_alive_at(self, now: float) -> None:
         self._run("INSERT OR REPLACE INTO meta (key, value) VALUES ('alive_at', ?)", [now])
+
+
+class _Bodies:
+    """Takes readings out of their messages; neighbours mostly share one."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._message = 0
+        self._readings: list[bytes] = []
+
+    def row(
+        self,
+        stream_id: int,
+        seq: int,
+        received_at: float,
+        taken_at: float,
+        flags: int,
+        message: int,
+        place: int,
+    ) -> ReadingRow:
+        """The stored reading with its body."""
+        if message != self._message:
+            self._readings = raw_readings(self._store.payload(message))
+            self._message = message
+        return ReadingRow(stream_id, seq, received_at, taken_at, flags, self._readings[place])

@@ -153,7 +153,9 @@ class Story:
     ) -> tuple[Event, ...]:
         """A reading arrives that was made before."""
         device = device or self.device
-        envelope = msgspec.json.decode(device.envelope(at, reading.seq), type=wire.Envelope)
+        envelope = msgspec.json.decode(
+            wire.plain(device.envelope(at, reading.seq)), type=wire.Envelope
+        )
         return self._step(health.observe(self.health, reading, envelope, at, self.rules))
 
     def online(

@@ -10,7 +10,7 @@ from tests.server.made import Device
 
 
 def envelope(device: Device, sent_at: float) -> wire.Envelope:
-    return msgspec.json.decode(device.envelope(sent_at, device.seq), type=wire.Envelope)
+    return msgspec.json.decode(wire.plain(device.envelope(sent_at, device.seq)), type=wire.Envelope)
 
 
 def good(device: Device, at: float) -> wire.GoodReading:

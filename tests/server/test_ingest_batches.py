@@ -158,7 +158,7 @@ def test_an_invalid_envelope_sets_the_whole_message_aside(
 ) -> None:
     device = Device()
     good = device.live(1000)
-    told = {**msgspec.json.decode(good.payload), **broken}
+    told = {**msgspec.json.decode(wire.plain(good.payload)), **broken}
     bad = good._replace(payload=msgspec.json.encode(told))
     taken = centre.hears(bad)
 

@@ -38,7 +38,10 @@ CREATE TABLE streams (
     UNIQUE (site, stream)
 );
 
--- Raw readings as they came, appended; flags: 1 time corrected, 2 time uncertain.
+-- Messages as they came: a backlog's is a tenth of its readings one by one.
+CREATE TABLE messages (id INTEGER PRIMARY KEY, payload BLOB NOT NULL);
+
+-- Each reading, by its place in its message; flags: 1 time corrected, 2 time uncertain.
 CREATE TABLE readings (
     id INTEGER PRIMARY KEY,
     stream_id INTEGER NOT NULL,
@@ -46,7 +49,8 @@ CREATE TABLE readings (
     received_at REAL NOT NULL,
     taken_at REAL NOT NULL,
     flags INTEGER NOT NULL,
-    body BLOB NOT NULL
+    message INTEGER NOT NULL,
+    place INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX readings_name ON readings (stream_id, seq);
 CREATE INDEX readings_unsynced ON readings (stream_id) WHERE flags != 0;
