@@ -17,6 +17,9 @@ export PANTAU_REQUIRE_ALL := $(if $(IS_ROOT),1,0)
 # Each command that the tests need, and the Debian package that brings it.
 TOOLS := mosquitto=mosquitto mosquitto_sub=mosquitto-clients ip=iproute2 nft=nftables \
          fping=fping ping=iputils-ping openssl=openssl chronyd=chrony
+# The same for the tests that take longer: a guest with radios, a LAN with DHCP.
+TOOLS_SLOW := qemu-system-x86_64=qemu-system-x86 hostapd=hostapd wpa_supplicant=wpasupplicant \
+              iw=iw busybox=busybox-static depmod=kmod dnsmasq=dnsmasq-base
 
 # The first interpreter that really runs (a pyenv shim may not) and is new enough.
 PYTHON = $(shell for python in python3.11 /usr/bin/python3.11 python3 /usr/bin/python3 \
@@ -113,6 +116,7 @@ test-313:
 	$(VENV_313)/bin/pytest -q -n 2 -m 'not slow and not needs_root' \
 	  --ignore tests/lab --ignore tests/deploy </dev/null
 
+test-slow: TOOLS += $(TOOLS_SLOW)
 test-slow: system $(VENV)/.installed-dev
 	@$(VENV)/bin/pytest -m slow </dev/null || { \
 	  code=$$?; [ $$code -eq 5 ] && echo 'No test is marked slow yet.' || exit $$code; }
