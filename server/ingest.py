@@ -101,17 +101,18 @@ class Ingest:
                     )
             draft.save(now)
         draft.merge()
-        return self._reported(draft, intake.taken)
+        return self._reported(draft, intake)
 
     def _set_aside(self, message: Message, now: float) -> Taken:
         with self._store.transaction():
             self._store.quarantine(now, message.topic, "internal error, see log", message.payload)
         return Taken()
 
-    def _reported(self, draft: Draft, taken: Taken) -> Taken:
-        """Fill in what became of each stream, now that it is committed."""
+    def _reported(self, draft: Draft, intake: Intake) -> Taken:
+        """What may be said now: among it where each stream stands."""
+        taken = intake.taken
         taken.posts = draft.posts
-        for site, stream in taken.progress:
+        for site, stream in intake.touched:
             seqs = self._memory.streams[site, stream].seqs
             seen = self._memory.healths[site].seen
             newest = seen is None or seen.stream == stream

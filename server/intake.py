@@ -59,6 +59,8 @@ class Intake:
         self._rules = rules
         self._caught_up = caught_up
         self.taken = Taken()
+        self.touched: dict[tuple[str, str], None] = {}
+        """Streams that had a message, in the order of arrival."""
 
     def take(self, message: Message) -> None:
         """Take in one message.
@@ -124,9 +126,7 @@ class Intake:
         draft.put_health(state)
         lost = max(0, row.lost + lost)
         draft.put_stream(StreamRow(row.id, site, envelope.stream, seqs, lost))
-        self.taken.progress[site, envelope.stream] = Progress(
-            site, envelope.stream, 0, None, newest=True
-        )
+        self.touched[site, envelope.stream] = None
 
     def _is_new(self, row: StreamRow, good: wire.GoodReading, message: Message) -> bool:
         """Whether a name that is accounted for has no reading yet.

@@ -27,6 +27,9 @@ from server.store import StoreError
 BATCH = 500
 """Most messages in one transaction; the broker fills the next meanwhile."""
 _TICK_S = 0.25
+_FEW_ACKS = 100
+_ACK_S = 1.0
+"""More acks than a few wait so long: in a flood they would be a flood of their own."""
 _PROOF_S = 5.0
 """A marker is sent at least so often, so that our own absence has an edge."""
 _SERVICE_S = 30.0
@@ -174,12 +177,15 @@ class Session:
 
     async def _keep_time(self) -> None:
         marked_at = time.time()
+        acked_at = 0.0
         warned = False
         while True:
             slept_at = time.time()
             await asyncio.sleep(_TICK_S)
             now = time.time()
-            self._flush_acks()
+            if len(self._acks) <= _FEW_ACKS or not 0 <= now - acked_at < _ACK_S:
+                acked_at = now
+                self._flush_acks()
             self._ask(now)
             if not self._caught_up:
                 if not warned and now - marked_at > _MARKER_S:
