@@ -68,11 +68,25 @@ class Fleet:
             seqs = range(first, first + per_message)
             yield (
                 self.sites[site].topic,
-                self.message(self.sites[site], seqs, starts_at, window_s, uptime_s=7200.0),
+                self.message(
+                    self.sites[site],
+                    seqs,
+                    starts_at,
+                    window_s,
+                    uptime_s=7200.0,
+                    compress=per_message > 1,
+                ),
             )
 
     def message(
-        self, site: Site, seqs: range, starts_at: float, window_s: int, uptime_s: float
+        self,
+        site: Site,
+        seqs: range,
+        starts_at: float,
+        window_s: int,
+        uptime_s: float,
+        *,
+        compress: bool,
     ) -> bytes:
         """One payload; reading `seq` ends at ``starts_at + seq * window_s``."""
         readings = [
@@ -93,7 +107,7 @@ class Fleet:
             "readings": readings,
         }
         text = json.dumps(envelope, separators=(",", ":")).encode()
-        return zlib.compress(text, 6) if len(readings) > 1 else text
+        return zlib.compress(text, 6) if compress else text
 
     def _reading(self, site: Site, seq: int, window_s: int) -> dict[str, object]:
         rung = dict.fromkeys(("carrier", "gateway", "isp", "domestic", "world", "dns", "web"), "ok")

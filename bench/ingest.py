@@ -5,9 +5,9 @@
 Each round fills a persistent session at mosquitto (the shipped configuration,
 QoS 1) while its subscriber is away, and lets each subscriber drain it in turn:
 
-    single   one reading a message: mosquitto_sub, bare paho, pantau ingest
+    single   one reading a message, plain JSON: mosquitto_sub, bare paho, pantau ingest
     packed   50 readings a message, compressed, as agents send a backlog
-    steady   900 messages/s live from 9,000 sites: ingest's share of a core
+    steady   900 messages/s live from 9,000 sites, compressed: ingest's share of a core
 
 `pantau ingest` validates, judges, commits with synchronous=FULL, acknowledges
 after the commit and publishes acks and states. After each of its turns plain SQL
@@ -161,8 +161,10 @@ class Steady(threading.Thread):
         site, seq = self._fleet.sites[at], turn + 1
         self.sent.append((site.name, site.stream, seq))
         starts_at, uptime_s = time.time() - seq * self.window_s, 3600.0 + seq * self.window_s
-        seqs = range(seq, seq + 1)
-        return site.topic, self._fleet.message(site, seqs, starts_at, self.window_s, uptime_s)
+        payload = self._fleet.message(
+            site, range(seq, seq + 1), starts_at, self.window_s, uptime_s, compress=True
+        )
+        return site.topic, payload
 
 
 def summary(samples: Raw, single: int, packed: int) -> str:
