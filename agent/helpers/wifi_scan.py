@@ -24,7 +24,7 @@ _REFUSALS = {
 
 def work(request: dict[str, Any]) -> object:
     """Scan once and judge it."""
-    with IW() as nl80211:
+    with _nl80211() as nl80211:
         index = station(list(nl80211.get_interfaces_dump()), request["interface"])
         try:
             heard = list(nl80211.scan(index, ssids=[request["ssid"]], flush_cache=True))
@@ -32,6 +32,15 @@ def work(request: dict[str, Any]) -> object:
             raise HelperError(_REFUSALS.get(err.code, f"no scan: {err}")) from None
         busy = busy_ratios(nl80211.survey(index))
     return tell(announced(heard), request["ssid"], request["bssids"], busy)
+
+
+def _nl80211() -> Any:
+    try:
+        return IW()
+    except NetlinkError as err:
+        if err.code == errno.ENOENT:
+            raise HelperError("no radio: this kernel has no wireless (nl80211)") from None
+        raise
 
 
 def station(interfaces: list[Any], wanted: str | None) -> int:
