@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -21,13 +22,24 @@ class NowAndThen(Generic[T]):
     def __init__(self, helper: Helper[T]) -> None:
         self._helper = helper
         self._next_s = 0.0
+        self._lock = threading.Lock()
 
     def step(self, request: Mapping[str, object], every_s: float, within_s: float) -> T | None:
         """Start the helper where it is due, and take its value where it has one.
 
+        While another thread does that (a command beside the service) there is nothing to take.
+
         Raises:
             ProbeError: it failed.
         """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._step(request, every_s, within_s)
+        finally:
+            self._lock.release()
+
+    def _step(self, request: Mapping[str, object], every_s: float, within_s: float) -> T | None:
         now_s = time.monotonic()
         if not self._helper.runs and now_s >= self._next_s:
             self._next_s = now_s + every_s
