@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from agent import wire
+
+Family = Literal[4, 6]
+"""IPv4 or IPv6."""
 
 
 class Sample(NamedTuple):
@@ -20,6 +23,7 @@ class Sample(NamedTuple):
     target: str
     sent_s: float
     rtt_ms: float | None
+    family: Family = 4
 
 
 @dataclass(frozen=True, slots=True)

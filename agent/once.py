@@ -14,14 +14,17 @@ import agent
 from agent import clock, schedule, window, wire
 from agent.config import Config
 from agent.hotspot import Hotspot
-from agent.measured import Outcome, Sample
+from agent.measured import Family, Outcome, Sample
 from agent.probes import PROBES, Context, FilterRules, ProbeError, Runner
-from agent.probes.addresses import Targets
+from agent.probes.access_points import AccessPointsProbe
+from agent.probes.addresses import Targets, keys
 from agent.probes.clients import ClientsProbe
 from agent.probes.dns_filter import FilterProbe
 from agent.probes.host import HostProbe
 from agent.probes.icmp import Prober
 from agent.probes.link import LinkProbe
+from agent.probes.route import speaks_ipv6
+from agent.probes.wifi import WifiProbe
 
 COMPARING = ("link", "host")
 """Probes whose value needs an earlier run."""
@@ -31,37 +34,60 @@ _DEADLINE_S = 5.0
 
 
 class Echoes:
-    """The echoes of the configured targets; none where there are none, or none permitted."""
+    """The echoes of the configured targets; none where there are none, or none permitted.
+
+    Over IPv6, too, from when the machine first has an address for it: what is silent
+    afterwards is lost, and not unmeasured.
+    """
 
     def __init__(self, config: Config) -> None:
-        self._prober: Prober | None = None
+        self._probers: dict[Family, Prober] = {}
         self._refused: dict[str, str] = {}
-        targets = _targets(config)
-        if not targets:
-            return
-        try:
-            self._prober = Prober(targets)
-        except ProbeError as err:
-            self._refused = {"icmp": str(err)}
+        self._targets = _targets(config)
+        if self._targets:
+            self._open(4)
 
     def start(self, interval_s: float) -> None:
-        self.set_interval(interval_s)
-        if self._prober:
-            self._prober.start()
+        for prober in self._probers.values():
+            prober.interval_s = interval_s
+            prober.start()
+        self._begin_ipv6(interval_s)
 
     def set_interval(self, interval_s: float) -> None:
-        if self._prober:
-            self._prober.interval_s = interval_s
+        """How often from now on; asked at each window's beginning."""
+        for prober in self._probers.values():
+            prober.interval_s = interval_s
+        self._begin_ipv6(interval_s)
 
     def take(self, start_s: float, end_s: float) -> list[Sample]:
-        return self._prober.take(start_s, end_s) if self._prober else []
+        taken = [prober.take(start_s, end_s) for prober in self._probers.values()]
+        return [sample for samples in taken for sample in samples]
 
     def errors(self) -> dict[str, str]:
-        return self._prober.errors() if self._prober else self._refused
+        found = dict(self._refused)
+        for family, prober in self._probers.items():
+            errors = prober.errors()
+            found |= errors if family == 4 else {f"{name}6": text for name, text in errors.items()}
+        return found
 
     def stop(self) -> None:
-        if self._prober:
-            self._prober.stop()
+        for prober in self._probers.values():
+            prober.stop()
+
+    def _open(self, family: Family) -> None:
+        try:
+            self._probers[family] = Prober(self._targets, family=family)
+        except ProbeError as err:
+            self._refused["icmp" if family == 4 else "icmp6"] = str(err)
+
+    def _begin_ipv6(self, interval_s: float) -> None:
+        tried = 6 in self._probers or "icmp6" in self._refused
+        if tried or not keys(self._targets, 6) or not speaks_ipv6():
+            return
+        self._open(6)
+        if 6 in self._probers:
+            self._probers[6].interval_s = interval_s
+            self._probers[6].start()
 
 
 def _targets(config: Config) -> Targets:
@@ -168,6 +194,8 @@ def _own_runner() -> Runner:
             "link": LinkProbe(),
             "host": HostProbe(),
             "clients": ClientsProbe(),
+            "access_points": AccessPointsProbe(),
+            "wifi": WifiProbe(),
             "filter": FilterProbe(),
         }
     )

@@ -8,8 +8,8 @@ The rules:
    exceed (RFC 2330 section 11.3, "nearest rank"); never an interpolated value.
 3. PDV is RTT minus the window's minimum (RFC 5481); its p95 is that of RTT minus the minimum.
 4. An echo rung is ``ok`` when one echo of the window came back from any of its targets,
-   ``fail`` when none did, absent when none was sent. ``dns`` and ``web`` fail when their
-   probe failed or says so, and are absent when it had nothing to measure.
+   over IPv4 or IPv6, ``fail`` when none did, absent when none was sent. ``dns`` and ``web``
+   fail when their probe failed or says so, and are absent when it had nothing to measure.
 5. ``first_failure`` is the lowest failing rung of `wire.RUNGS`.
 6. A rung is silent while none of its targets answers and each of those asked has missed
    three echoes in a row. Silence begins with the sending of the first echo lost after the
@@ -29,11 +29,12 @@ from typing import TypeVar
 from msgspec import UNSET, UnsetType
 
 from agent import wire
-from agent.measured import AccessPoints, Links, Outcome, Sample, Section
+from agent.measured import AccessPoints, Family, Links, Outcome, Sample, Section
 
 SILENT_AFTER = 3
 """So many echoes in a row, unanswered by each target, make a silence."""
 CLOCK_STEP_S = 1.0
+_NOTHING = wire.Ping()
 
 S = TypeVar("S", bound=Section)
 
@@ -72,8 +73,9 @@ def echoes(samples: Iterable[Sample]) -> wire.Echoes | UnsetType:
     )
 
 
-def ping(samples: Sequence[Sample]) -> wire.Ping:
-    """The statistics of every echo rung."""
+def ping(samples: Sequence[Sample], family: Family = 4) -> wire.Ping:
+    """The statistics of every echo rung over IPv4, or over IPv6."""
+    samples = [sample for sample in samples if sample.family == family]
     return wire.Ping(
         gateway=echoes(s for s in samples if s.rung == "gateway"),
         isp=echoes(s for s in samples if s.rung == "isp"),
@@ -82,16 +84,18 @@ def ping(samples: Sequence[Sample]) -> wire.Ping:
     )
 
 
-def ladder(measured: wire.Ping, outcomes: Mapping[str, Outcome]) -> wire.Ladder:
+def ladder(
+    measured: wire.Ping, outcomes: Mapping[str, Outcome], measured6: wire.Ping = _NOTHING
+) -> wire.Ladder:
     """One verdict a rung, and the lowest that fails (rules 4 and 5)."""
     link = outcomes.get("link")
     links = link.value if link is not None else None
     verdicts: dict[wire.Rung, wire.Verdict | UnsetType] = {
         "carrier": (links.carrier or UNSET) if isinstance(links, Links) else UNSET,
-        "gateway": _echo_verdict(measured.gateway),
-        "isp": _echo_verdict(measured.isp),
-        "domestic": _echo_verdict(measured.domestic),
-        "world": _echo_verdict(measured.world),
+        "gateway": _echo_verdict(measured.gateway, measured6.gateway),
+        "isp": _echo_verdict(measured.isp, measured6.isp),
+        "domestic": _echo_verdict(measured.domestic, measured6.domestic),
+        "world": _echo_verdict(measured.world, measured6.world),
         "dns": _probe_verdict(outcomes.get("dns")),
         "web": _probe_verdict(outcomes.get("web")),
     }
@@ -99,10 +103,11 @@ def ladder(measured: wire.Ping, outcomes: Mapping[str, Outcome]) -> wire.Ladder:
     return wire.Ladder(**verdicts, first_failure=next(failing, UNSET))
 
 
-def _echo_verdict(rung: wire.Echoes | UnsetType) -> wire.Verdict | UnsetType:
-    if rung is UNSET:
+def _echo_verdict(*families: wire.Echoes | UnsetType) -> wire.Verdict | UnsetType:
+    measured = [rung for rung in families if not isinstance(rung, UnsetType)]
+    if not measured:
         return UNSET
-    return "ok" if rung.received else "fail"
+    return "ok" if any(rung.received for rung in measured) else "fail"
 
 
 def _probe_verdict(outcome: Outcome | None) -> wire.Verdict | UnsetType:
@@ -121,14 +126,14 @@ class Lost:
 
     start_s: float
     offset_s: float
-    by_target: Mapping[str, int] = field(default_factory=dict)
+    by_target: Mapping[tuple[str, Family], int] = field(default_factory=dict)
 
     @property
     def silent(self) -> bool:
         """Whether each target that was asked has missed enough of them (rule 6)."""
         return min(self.by_target.values()) >= SILENT_AFTER
 
-    def also(self, target: str) -> Lost:
+    def also(self, target: tuple[str, Family]) -> Lost:
         """With one more echo lost."""
         missed = {**self.by_target, target: self.by_target.get(target, 0) + 1}
         return replace(self, by_target=missed)
@@ -181,7 +186,7 @@ def _follow(
     rung = sent[0].rung
     for sample in sent:
         if sample.rtt_ms is None:
-            lost = (lost or Lost(sample.sent_s, offset_s)).also(sample.target)
+            lost = (lost or Lost(sample.sent_s, offset_s)).also((sample.target, sample.family))
         elif lost is not None:
             if lost.silent:
                 edges.append(lost.edge(rung, sample.sent_s + sample.rtt_ms / 1000))
@@ -219,7 +224,7 @@ def build(
     by_name = {outcome.name: outcome for outcome in outcomes}
     failures = dict(errors or {})
     failures.update((o.name, o.error) for o in by_name.values() if o.error is not None)
-    measured = ping(samples)
+    measured, measured6 = ping(samples), ping(samples, 6)
     links = _section(Links, by_name.get("link"))
     points = _section(AccessPoints, by_name.get("access_points"))
     return wire.Reading(
@@ -230,9 +235,10 @@ def build(
         clock=clock,
         window_s=window_s,
         agent=agent,
-        ladder=ladder(measured, by_name),
+        ladder=ladder(measured, by_name, measured6),
         settings_revision=UNSET if settings_revision is None else settings_revision,
-        ping=measured if samples else UNSET,
+        ping=measured if measured != _NOTHING else UNSET,
+        ping6=measured6 if measured6 != _NOTHING else UNSET,
         dead=list(dead) or UNSET,
         dns=_section(wire.Dns, by_name.get("dns")),
         filter=_section(wire.Filter, by_name.get("filter")),

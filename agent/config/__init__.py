@@ -55,7 +55,7 @@ class Reading:
 class Targets:
     """Whom to send echoes, by rung; None leaves the rung out.
 
-    A tuple holds addresses or host names. "auto" is the default gateway, and for
+    A tuple holds addresses (IPv4, IPv6) or host names. "auto" is the default gateway, and for
     `isp` the hop with TTL 2 towards the first domestic target.
     """
 
@@ -174,10 +174,10 @@ def _reading(table: Table) -> Reading:
 
 def _targets(table: Table) -> Targets:
     targets = Targets(
-        gateway=table.take("gateway", values.hosts_or_auto),
-        isp=table.take("isp", values.hosts_or_auto),
-        domestic=table.take("domestic", values.hosts),
-        world=table.take("world", values.hosts),
+        gateway=table.take("gateway", values.targets_or_auto),
+        isp=table.take("isp", values.targets_or_auto),
+        domestic=table.take("domestic", values.targets),
+        world=table.take("world", values.targets),
     )
     table.done()
     if targets.isp == "auto" and targets.domestic is None:

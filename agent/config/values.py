@@ -133,22 +133,41 @@ def _address(text: str) -> str:
 
 
 def hosts(value: object) -> tuple[str, ...]:
+    return _list(value, _host)
+
+
+def _list(value: object, check: Callable[[object], str]) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError(
             f'{shown(value)} is not a list of hosts; write ["HOST"] or leave the key out'
         )
-    hosts = tuple(_host(item) for item in value)
+    hosts = tuple(check(item) for item in value)
     if len(set(hosts)) != len(hosts):
         raise ValueError(f"{shown(value)} names a host twice; keep each once")
     return hosts
 
 
-def hosts_or_auto(value: object) -> tuple[str, ...] | Literal["auto"]:
+def _target(value: object) -> str:
+    """A host, or an IPv6 address."""
+    if not isinstance(value, str) or ":" not in value:
+        return _host(value)
+    try:
+        return str(ipaddress.IPv6Address(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is no IPv6 address; mend it") from None
+
+
+def targets(value: object) -> tuple[str, ...]:
+    """Hosts that can be sent echoes."""
+    return _list(value, _target)
+
+
+def targets_or_auto(value: object) -> tuple[str, ...] | Literal["auto"]:
     if isinstance(value, str):
         if value != "auto":
             raise ValueError(f'{shown(value)} is not possible; write "auto" or ["HOST"]')
         return "auto"
-    return hosts(value)
+    return targets(value)
 
 
 def _split_port(text: str) -> tuple[str, str]:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from agent import wire
+from agent.measured import Family
 from agent.probes.echo import who_answers
-from agent.probes.route import Route, default_route
+from agent.probes.route import Route, default_route, default_route6
 
 AUTO = "auto"
 Targets = Mapping[wire.EchoRung, tuple[str, ...] | Literal["auto"]]
@@ -32,20 +33,30 @@ RETRY_S = 10.0
 """After this a name or a hop that was not found is looked for again."""
 REFRESH_S = 300.0
 """After this a name or a hop that was found is looked for again."""
-_RTMGRP_IPV4_ROUTE = 0x40
+_RTMGRP_IPV4_ROUTE, _RTMGRP_IPV6_ROUTE = 0x40, 0x400
 _ISP: Key = ("isp", AUTO)
 _GATEWAY: Key = ("gateway", AUTO)
 
 
-class Addresses:
-    """The present address of each target, by rung and name; IPv4."""
+def keys(targets: Targets, family: Family) -> list[Key]:
+    """The targets that can have an address of this family."""
+    return [
+        (rung, name)
+        for rung, names in targets.items()
+        for name in ((AUTO,) if names == AUTO else names)
+        if _version(name) in (None, family) and (family == 4 or (rung, name) != _ISP)
+    ]
 
-    def __init__(self, targets: Targets) -> None:
-        self._keys: list[Key] = [
-            (rung, name)
-            for rung, names in targets.items()
-            for name in ((AUTO,) if names == AUTO else names)
-        ]
+
+class Addresses:
+    """The present address of each target, by rung and name, of one family.
+
+    Over IPv6 nobody looks for the ISP's hop, and a name without an address is no error.
+    """
+
+    def __init__(self, targets: Targets, family: Family = 4) -> None:
+        self._family = family
+        self._keys = keys(targets, family)
         self._current: dict[Key, str] = {}
         self._errors: dict[Key, str] = {}
         self._failed: str | None = None
@@ -55,7 +66,7 @@ class Addresses:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._threads: list[threading.Thread] = []
         for rung, name in self._keys:
-            if name != AUTO and _is_address(name):
+            if _version(name) == family:
                 self._current[rung, name] = name
         towards = next((key for key in self._keys if key[0] == "domestic"), None)
         self._isp_towards = towards if _ISP in self._keys else None
@@ -72,6 +83,8 @@ class Addresses:
     def errors(self) -> dict[str, str]:
         """Why targets have no address, or an old one; by rung, ``icmp`` for all of them."""
         by_rung: dict[str, str] = {"icmp": self._failed} if self._failed else {}
+        if self._family == 6:
+            return by_rung
         for (rung, _), text in sorted(self._errors.items()):
             by_rung[rung] = f"{by_rung[rung]}; {text}" if rung in by_rung else text
         return by_rung
@@ -81,7 +94,7 @@ class Addresses:
         if _GATEWAY in self._keys or self._isp_towards:
             self._read_route(time.monotonic())
             self._spawn(self._follow_routes, "routes")
-        if any(name != AUTO and not _is_address(name) for _, name in self._keys):
+        if any(name != AUTO and _version(name) is None for _, name in self._keys):
             self._spawn(self._follow_names, "names")
 
     def stop(self) -> None:
@@ -105,7 +118,7 @@ class Addresses:
         thread.start()
 
     def _follow_names(self) -> None:
-        names = {name for _, name in self._keys if name != AUTO and not _is_address(name)}
+        names = {name for _, name in self._keys if name != AUTO and _version(name) is None}
         due_s = dict.fromkeys(names, 0.0)
         while not self._stop.is_set():
             now_s = time.monotonic()
@@ -117,7 +130,8 @@ class Addresses:
     def _resolve(self, name: str) -> bool:
         keys = [key for key in self._keys if key[1] == name]
         try:
-            answers = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_DGRAM)
+            domain = socket.AF_INET if self._family == 4 else socket.AF_INET6
+            answers = socket.getaddrinfo(name, None, domain, socket.SOCK_DGRAM)
         except OSError as err:
             for key in keys:
                 self._errors[key] = f"{name} does not resolve: {err.strerror}"
@@ -134,7 +148,7 @@ class Addresses:
     def _follow_routes(self) -> None:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as news:
             news.setblocking(False)
-            news.bind((0, _RTMGRP_IPV4_ROUTE))
+            news.bind((0, _RTMGRP_IPV4_ROUTE if self._family == 4 else _RTMGRP_IPV6_ROUTE))
             poller = select.poll()
             poller.register(news, select.POLLIN)
             poller.register(self._wake, select.POLLIN)
@@ -151,7 +165,7 @@ class Addresses:
                         pass
 
     def _read_route(self, now_s: float) -> None:
-        route = default_route()
+        route = default_route() if self._family == 4 else default_route6()
         if _GATEWAY in self._keys:
             if route and route.gateway:
                 self._current[_GATEWAY] = route.gateway
@@ -179,9 +193,9 @@ class Addresses:
         return False
 
 
-def _is_address(name: str) -> bool:
+def _version(name: str) -> int | None:
+    """4 or 6 where the name is an address, else None."""
     try:
-        ipaddress.IPv4Address(name)
+        return ipaddress.ip_address(name).version
     except ValueError:
-        return False
-    return True
+        return None

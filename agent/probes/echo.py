@@ -1,4 +1,4 @@
-"""ICMP echoes on plain sockets (RFC 792): the packets, the sockets, the kernel's stamps."""
+"""ICMP echoes on plain sockets (RFC 792, RFC 4443): packets, sockets, the kernel's stamps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from agent.measured import Family
 from agent.probes.runner import ProbeError
 
 ECHO_REPLY, ECHO_REQUEST = 0, 8
+ECHO6_REQUEST, ECHO6_REPLY = 128, 129
 COOKIE_BYTES = 56
 """The payload, all of it random, and as long as ping's."""
 
@@ -23,6 +25,7 @@ _SO_TIMESTAMPNS = 64  # SO_TIMESTAMPNS_NEW: 64-bit time also on 32-bit machines
 _TIMESPEC = struct.Struct("=qq")
 _SO_ATTACH_FILTER = 26
 _SOL_RAW, _ICMP_FILTER = 255, 1
+_ICMP6_FILTER = 1
 _IP_RECVERR = 11
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # struct sock_extended_err
 _ORIGIN_ICMP, _TIME_EXCEEDED = 2, 11
@@ -53,15 +56,17 @@ class EchoSocket:
     sock: socket.socket
     ident: int
     raw: bool
+    family: Family = 4
 
     def receive(self) -> Reply | None:
         """The next packet, or None when it is no echo reply; OSError when there is none."""
         data, ancillary, _, source = self.sock.recvmsg(2048, 64)
-        icmp = data[(data[0] & 0xF) * 4 :] if self.raw and data else data
+        headed = self.raw and self.family == 4 and data
+        icmp = data[(data[0] & 0xF) * 4 :] if headed else data
         if len(icmp) < _HEADER.size:
             return None
         kind, _, _, ident, seq = _HEADER.unpack_from(icmp)
-        if kind != ECHO_REPLY:
+        if kind != (ECHO_REPLY if self.family == 4 else ECHO6_REPLY):
             return None
         for level, what, value in ancillary:
             if level == socket.SOL_SOCKET and what == _SO_TIMESTAMPNS:
@@ -77,18 +82,23 @@ class EchoSocket:
         self.sock.close()
 
 
-def open_echo_socket() -> EchoSocket:
+def open_echo_socket(family: Family = 4) -> EchoSocket:
     """A datagram ICMP socket where it is permitted, else a raw one; not blocking.
 
     Raises:
         ProbeError: neither is permitted.
     """
+    domain, protocol = (
+        (socket.AF_INET, socket.IPPROTO_ICMP)
+        if family == 4
+        else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
+    )
     try:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+        sock = socket.socket(domain, socket.SOCK_DGRAM, protocol)
         raw = False
     except PermissionError:
         try:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+            sock = socket.socket(domain, socket.SOCK_RAW, protocol)
         except PermissionError:
             raise ProbeError(_NOT_PERMITTED) from None
         raw = True
@@ -96,23 +106,29 @@ def open_echo_socket() -> EchoSocket:
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     if raw:
         ident = secrets.randbelow(0x10000)
-        _hear_only(sock, ident)
-        return EchoSocket(sock, ident, raw)
+        _hear_only(sock, ident, family)
+        return EchoSocket(sock, ident, raw, family)
     sock.bind(("", 0))
-    return EchoSocket(sock, sock.getsockname()[1], raw)
+    return EchoSocket(sock, sock.getsockname()[1], raw, family)
 
 
-def _hear_only(sock: socket.socket, ident: int) -> None:
+def _hear_only(sock: socket.socket, ident: int, family: Family) -> None:
     """Has the kernel pass replies with our id alone, as it does on a datagram socket.
 
     Else another program's flood of echoes could fill the buffer that holds our replies.
     """
-    only_replies = struct.pack("=I", ~(1 << ECHO_REPLY) & 0xFFFFFFFF)
-    sock.setsockopt(_SOL_RAW, _ICMP_FILTER, only_replies)
+    if family == 4:
+        only_replies = struct.pack("=I", ~(1 << ECHO_REPLY) & 0xFFFFFFFF)
+        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, only_replies)
+    else:
+        blocked = [0xFFFFFFFF] * 8
+        blocked[ECHO6_REPLY // 32] &= ~(1 << ECHO6_REPLY % 32)
+        sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *blocked))
     instructions = b"".join(
         struct.pack("=HBBI", *instruction)
         for instruction in (
-            (0xB1, 0, 0, 0),  # X = length of the IP header
+            # X = length of the IP header, which a raw socket for IPv6 does not show
+            (0xB1, 0, 0, 0) if family == 4 else (0x01, 0, 0, 0),
             (0x48, 0, 0, 4),  # A = half a word at X + 4: the id
             (0x15, 0, 1, ident),  # another one: skip one instruction
             (0x06, 0, 0, 0xFFFFFFFF),  # pass all of it
@@ -124,8 +140,13 @@ def _hear_only(sock: socket.socket, ident: int) -> None:
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
-def packet(ident: int, seq: int, cookie: bytes) -> bytes:
-    """An echo request with its checksum (RFC 1071); `cookie` has an even length."""
+def packet(ident: int, seq: int, cookie: bytes, family: Family = 4) -> bytes:
+    """An echo request with its checksum (RFC 1071); `cookie` has an even length.
+
+    For IPv6 the kernel puts in the checksum, which covers addresses that it chooses.
+    """
+    if family == 6:
+        return _HEADER.pack(ECHO6_REQUEST, 0, 0, ident, seq) + cookie
     body = _HEADER.pack(ECHO_REQUEST, 0, 0, ident, seq) + cookie
     total = sum(struct.unpack(f"!{len(body) // 2}H", body))
     total = (total >> 16) + (total & 0xFFFF)

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from agent.measured import Sample
+from agent.measured import Family, Sample
 from agent.probes.addresses import Addresses, Key, Targets
 from agent.probes.echo import COOKIE_BYTES, Reply, open_echo_socket, packet
 from agent.schedule import ECHO_TIMEOUT_S
@@ -50,7 +50,12 @@ class Prober:
     """
 
     def __init__(
-        self, targets: Targets, *, interval_s: float = 1.0, rng: random.Random | None = None
+        self,
+        targets: Targets,
+        *,
+        interval_s: float = 1.0,
+        rng: random.Random | None = None,
+        family: Family = 4,
     ) -> None:
         """Opens the socket.
 
@@ -59,14 +64,16 @@ class Prober:
             interval_s: mean time between two echoes to one target, see
                 `agent.schedule.echo_interval_s`.
             rng: for the moments, the order and the payloads.
+            family: IPv4 or IPv6; targets that have no such address are left out.
 
         Raises:
             ProbeError: ICMP is not permitted.
         """
         self.interval_s = interval_s
         self._rng = rng or random.Random()  # noqa: S311  # moments in time, no secrets
-        self._addresses = Addresses(targets)
-        self._socket = open_echo_socket()
+        self._family = family
+        self._addresses = Addresses(targets, family)
+        self._socket = open_echo_socket(family)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._lock = threading.Lock()  # for what follows: the thread and `take` both read replies
         self._sent: deque[_Echo] = deque(maxlen=_MAX_WAITING)
@@ -112,7 +119,8 @@ class Prober:
             while self._sent and self._sent[0].sent_ns < end_s * 1e9:
                 echo = self._sent.popleft()
                 if echo.sent_ns >= start_s * 1e9:
-                    samples.append(Sample(*echo.key, echo.sent_ns / 1e9, echo.rtt_ms))
+                    sent_s = echo.sent_ns / 1e9
+                    samples.append(Sample(*echo.key, sent_s, echo.rtt_ms, self._family))
         return samples
 
     def _run(self) -> None:
@@ -145,12 +153,13 @@ class Prober:
             if address is None:
                 continue
             self._seq = (self._seq + 1) % 0x10000
-            data = packet(self._socket.ident, self._seq, cookie)
+            data = packet(self._socket.ident, self._seq, cookie, self._family)
             sent_ns, sent_wall_ns = time.monotonic_ns(), time.time_ns()
             # no route, no buffer, not allowed: sent and lost, that is what is measured
             with contextlib.suppress(OSError):
                 self._socket.sock.sendto(data, (address, 0))
-            echo = _Echo(key, address, cookie, sent_ns, sent_wall_ns)
+            source = address.partition("%")[0]  # a reply tells no scope
+            echo = _Echo(key, source, cookie, sent_ns, sent_wall_ns)
             self._in_flight[self._seq] = echo
             self._sent.append(echo)
 
