@@ -193,13 +193,14 @@ class Draft:
             self.post(topic, payload)
             if not incident.firing:
                 store.clear_later(topic, now + self._retain_s)
-        for site in self._changed:
-            offline = self.firing(site, Kind.SITE_OFFLINE)
-            self.post(*payloads.state(self._memory.site(site), self.health(site), offline))
         for site in self._healths:
             if site not in self._memory.places and site not in self._places:
                 place = self._memory.site(site)
                 self._places[site] = (place.district, place.isp)
+                self.show(site)
+        for site in self._changed:
+            offline = self.firing(site, Kind.SITE_OFFLINE)
+            self.post(*payloads.state(self._memory.site(site), self.health(site), offline))
         store.put_healths(self._health_rows())
 
     def _put_right(self, site: str, anchors: Anchors) -> list[ReadingRow]:

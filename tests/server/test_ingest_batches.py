@@ -131,6 +131,21 @@ def test_one_bad_reading_in_a_good_batch_stands_aside_alone_and_is_accounted_for
     assert (aside.head, aside.size) == (bad, len(bad))
 
 
+def test_a_lone_surrogate_spoils_its_own_reading_and_no_other(centre: Centre) -> None:
+    device = Device()
+    device.reading(1000, errors={"name": "Pasar \U0001f4e1"})
+    device.reading(1060)
+    device.spool[2] = device.spool[2].replace(b"boot-1", b"boot-\\ud800")
+    payload = wire.plain(device.envelope(1061, 1, 2)).replace(
+        "\U0001f4e1".encode(), b"\\ud83d\\udce1"
+    )
+    centre.hears(Message(wire.site_topic(SITE, "readings"), payload, False, 1061.0))
+
+    [(_, row)] = centre.rows(SITE)
+    assert row.body == device.spool[1].replace("\U0001f4e1".encode(), b"\\ud83d\\udce1")
+    assert centre.reasons() == ["lone surrogate"]
+
+
 def test_a_bad_reading_without_a_seq_leaves_a_hole(centre: Centre) -> None:
     device = Device()
     device.reading(1000)
