@@ -63,7 +63,8 @@ def test_the_short_way_for_a_calm_reading_says_what_the_long_way_says(
 def test_a_trouble_stands_only_with_a_text_and_is_forgotten_when_it_is_over(
     windows: list[dict[str, Any]],
 ) -> None:
-    device, counts = Device(), ()
+    device = Device()
+    counts: tuple[Count, ...] = ()
     for fields in windows:
         counts = troubles.count(counts, device.reading(1000, **fields), RULES)
         assert all(one.bad or one.text for one in counts)
