@@ -55,11 +55,7 @@ class Load:
         self.fleet = Fleet(SITES)
         backlog = self.fleet.backlog(messages, per_message, time.time(), WINDOW_S)
         self._packets = flood.publish_packets(backlog)
-        rounds = {site: messages // SITES + (at < messages % SITES) for at, site in self._sites()}
-        self.last = {site: count * per_message for site, count in rounds.items() if count}
-
-    def _sites(self) -> list[tuple[int, str]]:
-        return [(at, site.name) for at, site in enumerate(self.fleet.sites)]
+        self.readings = messages * per_message
 
     def queue(self, port: int) -> None:
         """Leave it in the subscriber's session, and nothing else."""
@@ -70,10 +66,11 @@ class Load:
 
     def names(self) -> list[judge.Name]:
         """Every reading that was published."""
+        turns, more = divmod(self.messages, SITES)
         return [
             (site.name, site.stream, seq)
-            for site in self.fleet.sites
-            for seq in range(1, self.last.get(site.name, 0) + 1)
+            for at, site in enumerate(self.fleet.sites)
+            for seq in range(1, (turns + (at < more)) * self.per_message + 1)
         ]
 
 
@@ -97,7 +94,7 @@ class Run:
     def ingest_turn(self, name: str, load: Load) -> None:
         """The same for ``pantau ingest``, and the verdict on what it stored."""
         self.ingest.register(load.fleet.csv())
-        self.turn(name, load, lambda: self.ingest.drain(load.last))
+        self.turn(name, load, lambda: self.ingest.drain(load.readings))
         self.judge(load.names())
 
     def judge(self, published: list[judge.Name]) -> None:
@@ -125,7 +122,7 @@ class Run:
                 self.samples.setdefault("steady", []).append(sample.plain())
                 say(f"{'steady':14s} {used / seconds:6.1%} of a core")
             steady.stop()
-            time.sleep(2)
+            self.ingest.committed(len(steady.sent))
         say(f"{'steady':14s} {len(steady.sent) / steady.seconds:9,.0f} messages/s")
         self.judge(steady.sent)
 

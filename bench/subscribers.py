@@ -2,8 +2,8 @@
 
 All are measured alike and from outside: from the moment when the TCP connection
 to the broker stands to the end. The end of ``mosquitto_sub`` is its exit, that of
-bare paho its last message, that of ``pantau ingest`` the ack (as the agents hear
-it) of the last site: it has then decoded, validated, judged and committed all.
+bare paho its last message, that of ``pantau ingest`` the commit of the last
+reading, as another connection to its database sees it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,7 +30,6 @@ TOPICS = (
     "pantau/v1/sites/+/replies",
     "pantau/v1/server/ingest/marker",
 )
-_ACKS = "pantau/v1/sites/+/acks"
 _POLL_S = 0.005
 _LIMIT_S = 600.0
 
@@ -128,61 +128,24 @@ class Ingest:
             code = process.wait(30)
         assert code == 0, f"pantau ingest ended with {code}: see {log.name}"
 
-    def drain(self, expected: dict[str, int]) -> Sample:
-        """From its connection until `expected`, the last seq of each site, is acknowledged."""
+    def drain(self, readings: int) -> Sample:
+        """From its connection until it has committed so many readings."""
         load = os.getloadavg()[0]
-        with acks_heard(self.folder / "acks", self._port) as acks, self.running() as process:
+        with self.running() as process:
             began, cpu_began = time.time(), cpu_s(process)
-            ended = acks.wait_for(expected)
-            used = cpu_s(process) - cpu_began
+            self.committed(readings)
+            ended, used = time.time(), cpu_s(process) - cpu_began
         return Sample(ended - began, used, load)
 
-
-class Acks:
-    """What ``mosquitto_sub`` wrote down about acks, read as it grows."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file.open("rb")
-        self._through: dict[str, int] = {}
-        self._rest = b""
-
-    def wait_for(self, expected: dict[str, int]) -> float:
-        """When the last of `expected` was heard, in seconds since 1970."""
-        open_sites = dict(expected)
+    def committed(self, readings: int) -> None:
+        """Return once so many readings are committed; looks without disturbing the writer."""
         deadline = time.monotonic() + _LIMIT_S
-        while True:
-            heard_at = self._read(open_sites)
-            if not open_sites:
-                return heard_at
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(open_sites)} sites without their last ack")
-            time.sleep(20 * _POLL_S)
-
-    def _read(self, open_sites: dict[str, int]) -> float:
-        at = 0.0
-        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-        for line in lines:
-            stamp, topic, payload = line.split(b" ", 2)
-            site = topic.split(b"/")[3].decode()
-            if json.loads(payload)["through"] >= open_sites.get(site, sys.maxsize):
-                del open_sites[site]
-                at = float(stamp)
-        return at
-
-
-@contextmanager
-def acks_heard(file: Path, port: int) -> Iterator[Acks]:
-    """A listener on all acks, in C so that it costs little."""
-    command = ["mosquitto_sub", "-p", str(port), "-q", "0", "-R", "-t", _ACKS, "-F", "%U %t %p"]
-    with file.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output)
-    try:
-        _connected_at(process.pid, port)
-        time.sleep(20 * _POLL_S)  # its SUBSCRIBE
-        yield Acks(file)
-    finally:
-        process.terminate()
-        process.wait()
+        url = f"file:{self.database}?mode=ro"
+        with closing(sqlite3.connect(url, uri=True, isolation_level=None)) as db:
+            while (db.execute("SELECT max(id) FROM readings").fetchone()[0] or 0) < readings:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"fewer than {readings} readings after {_LIMIT_S:g} s")
+                time.sleep(_POLL_S)
 
 
 def cpu_s(process: psutil.Process) -> float:
