@@ -19,7 +19,7 @@ from agent import wire
 from agent.spool import held
 from tests.lab import garbage
 from tests.lab.city import Agent, City
-from tests.lab.journal import assert_settles, fill, of_server
+from tests.lab.journal import assert_settles, fill, of_agent, of_server
 from tests.lab.observer import Observer
 from tests.lab.peer import Peer
 from tests.lab.pki import Authority
@@ -105,7 +105,11 @@ def test_mosquitto_is_killed_while_ingest_is_down_and_its_queue_is_not_empty(
         city.ingest.kill9()
         fill(agent, backlog)
         agent.start()
-        until(lambda: _heard(observer, agent.site) >= backlog, 60, "the queue to hold the backlog")
+        until(
+            lambda: len(_heard(observer, agent.site)) >= backlog,
+            60,
+            "the queue to hold the backlog",
+        )
         assert not observer.site(agent.site, "acks"), "somebody acknowledged: no queue, no test"
         city.broker.kill9()
         city.broker.start()
@@ -113,9 +117,60 @@ def test_mosquitto_is_killed_while_ingest_is_down_and_its_queue_is_not_empty(
         assert len(assert_settles(city, observer, agent)) > backlog
 
 
-def _heard(observer: Observer, site: str) -> int:
-    """How many readings of a site went through the broker."""
-    return sum(len(seen.body["readings"]) for seen in observer.site(site, "readings"))
+def _heard(observer: Observer, site: str) -> set[tuple[str, int]]:
+    """Which readings of a site went through the broker."""
+    messages = [seen.body for seen in observer.site(site, "readings")]
+    return {(body["stream"], reading["seq"]) for body in messages for reading in body["readings"]}
+
+
+def test_a_seq_that_the_server_has_and_a_torn_spool_has_lost_is_never_used_again(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """A power cut tears the last record, though its reading was sent and stored before.
+
+    The same cut took the broker's memory and, for a while, ingest: no ack can tell the agent
+    in time what the server has.
+    """
+    with (
+        City(tmp_path / "city", authority, SITES[:1]) as city,
+        Observer(city.broker) as observer,
+    ):
+        (agent,) = city.agents.values()
+        agent.start()
+        until(lambda: len(observer.site(agent.site, "acks")) >= 3, 30, "three acks")
+        agent.kill9()
+        before = of_agent(agent)
+        _tear_last_record(max(agent.spool.glob("*.seg")))
+        city.ingest.kill9()
+        city.broker.kill9()
+        city.broker.forget()
+        city.broker.start()
+        agent.start()
+        until(lambda: len(_names(agent)) > len(before), 30, "two readings that nobody stores")
+        *_, (stream, seq, _) = held(agent.spool)
+        city.ingest.start()
+        until(lambda: observer.through(agent.site, stream) >= seq, 60, "the ack of these two")
+        agent.kill9()
+        after, stored = of_agent(agent), of_server(city, agent.site)
+        twice = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+        assert not twice, f"these stand for two readings: {twice}"
+        assert (stream, seq) in stored
+        taken = {**after, **before}
+        assert all(stored[name] == taken[name] for name in stored)
+        assert before.keys() & stored.keys() - after.keys(), "the torn reading was not stored"
+        assert not list(city.rows("quarantine"))
+
+
+def _names(agent: Agent) -> set[tuple[str, int]]:
+    """Which readings an agent holds."""
+    return {(stream, seq) for stream, seq, _ in held(agent.spool)}
+
+
+def _tear_last_record(segment: Path) -> None:
+    """Let the end of the last record never have reached the disk."""
+    data = segment.read_bytes()
+    end = len(data.rstrip(b"\0"))
+    segment.write_bytes(data[: end - 20] + bytes(len(data) - end + 20))
 
 
 @pytest.mark.slow
