@@ -56,7 +56,10 @@ def work(request: dict[str, Any]) -> object:
         except StepError:
             assert steps.failed is not None
             told["first_failure"] = steps.failed[0]
-    return {"ok": steps.failed is None, "steps_ms": steps.took_ms, **told}
+    value = {"ok": steps.failed is None, "steps_ms": steps.took_ms, **told}
+    if steps.failed is not None:
+        raise HelperError(": ".join(steps.failed), value)
+    return value
 
 
 def walk(request: dict[str, Any], radio: Radio, steps: Steps, told: dict[str, object]) -> None:

@@ -10,7 +10,11 @@ from typing import Any, NoReturn
 
 
 class HelperError(Exception):
-    """Why there is no value: one clear line."""
+    """What failed: one clear line; ``value`` is what there is all the same."""
+
+    def __init__(self, text: str, value: object = None) -> None:
+        super().__init__(text)
+        self.value = value
 
 
 def serve(work: Callable[[dict[str, Any]], object]) -> NoReturn:
@@ -24,7 +28,7 @@ def serve(work: Callable[[dict[str, Any]], object]) -> NoReturn:
     try:
         said: dict[str, object] = {"value": work(request)}
     except HelperError as err:
-        said = {"error": str(err)}
+        said = {"error": str(err)} if err.value is None else {"error": str(err), "value": err.value}
     except PermissionError:
         said = {"error": "not permitted; grant CAP_NET_ADMIN and CAP_NET_RAW"}
     except OSError as err:

@@ -6,6 +6,7 @@ Request: ``ssid``, ``bssids`` (name to address), ``interface`` or null. Value: `
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import IW, NetlinkError  # type: ignore[import-untyped]  # it ships no types
@@ -14,6 +15,7 @@ from agent.helpers.walk_talk import HelperError, serve
 from agent.helpers.wifi_heard import announced, busy_ratios, tell
 
 _STATION = 2  # NL80211_IFTYPE_STATION
+_UP = 0x1  # IFF_UP
 _REFUSALS = {
     errno.ENETDOWN: "the radio is off; ip link set it up, or rfkill unblock wifi",
     errno.EBUSY: "the radio is scanning for somebody else",
@@ -44,21 +46,28 @@ def _nl80211() -> Any:
 
 
 def station(interfaces: list[Any], wanted: str | None) -> int:
-    """The index of the wanted interface, or of the first in station mode.
+    """The index of the wanted interface, or of the first in station mode, one that is up first.
 
     Raises:
         HelperError: there is none.
     """
-    for each in interfaces:
-        if wanted is None:
-            fits = each.get_attr("NL80211_ATTR_IFTYPE") == _STATION
-        else:
-            fits = each.get_attr("NL80211_ATTR_IFNAME") == wanted
-        if fits:
-            return int(each.get_attr("NL80211_ATTR_IFINDEX"))
+    if wanted is not None:
+        fit = [each for each in interfaces if each.get_attr("NL80211_ATTR_IFNAME") == wanted]
+    else:
+        fit = [each for each in interfaces if each.get_attr("NL80211_ATTR_IFTYPE") == _STATION]
+        fit.sort(key=lambda each: not _is_up(each.get_attr("NL80211_ATTR_IFNAME")))
+    if fit:
+        return int(fit[0].get_attr("NL80211_ATTR_IFINDEX"))
     if wanted is not None:
         raise HelperError(f"no radio named {wanted}; mend interface in [wifi]")
     raise HelperError("no radio in station mode; plug one in, or leave out [wifi]")
+
+
+def _is_up(name: str) -> bool:
+    try:
+        return bool(int(Path("/sys/class/net", name, "flags").read_text(), 16) & _UP)
+    except OSError:
+        return False  # gone since it was listed
 
 
 if __name__ == "__main__":

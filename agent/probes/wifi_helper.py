@@ -1,7 +1,7 @@
 """Short-lived helper processes for what takes longer, or more memory, than a probe may.
 
-A helper reads its request (JSON) on stdin, prints one JSON object, ``{"value": …}`` or
-``{"error": "one line"}``, and ends by itself when its time is over.
+A helper reads its request (JSON) on stdin, prints one JSON object with ``value``, ``error`` (one
+line) or both, and ends by itself when its time is over.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
+from agent.measured import Section
 from agent.probes.runner import ProbeError
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Helper(Generic[T]):
         """The value of the run; None while it works. A value is given once.
 
         Raises:
-            ProbeError: it failed, or took too long and was killed.
+            ProbeError: it failed (with what value it had), or took too long and was killed.
         """
         if self._process is None:
             return None
@@ -87,9 +88,11 @@ def _value(out: bytes, complaint: bytes, code: int, kind: type[T]) -> T:
     """
     try:
         said = json.loads(out)
+        value = msgspec.convert(said["value"], kind) if "value" in said else None
         if "error" in said:
-            raise ProbeError(str(said["error"]))
-        return msgspec.convert(said["value"], kind)
-    except (ValueError, KeyError, TypeError, msgspec.ValidationError):
+            raise ProbeError(str(said["error"]), cast("Section | None", value))
+        assert value is not None
+        return value
+    except (ValueError, TypeError, AssertionError, msgspec.ValidationError):
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
         raise ProbeError(f"the helper ended with {code}: {last or 'no word'}") from None
