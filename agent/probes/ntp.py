@@ -10,8 +10,10 @@ import secrets
 import select
 import socket
 import struct
+import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent import wire
 from agent.probes.ntp_packet import Refused, Sample, Unusable, bears, request, sample
@@ -19,13 +21,17 @@ from agent.probes.runner import Context, ProbeError
 
 PORT = 123
 BURST = 4
-_APART_S = 0.2
+APART_S = 0.2
 _CLOCK_STEP_NS = 2_000_000
 _SLOWER_S = 64.0
 _SLOWEST_S = 86_400.0
 _NEVER = ("DENY", "RSTR")
 _SO_TIMESTAMPNS = 64  # SO_TIMESTAMPNS_NEW
 _TIMESPEC = struct.Struct("=qq")
+
+
+_Found = tuple[Any, ...]
+"""Family, kind, protocol and address, as ``getaddrinfo`` tells them."""
 
 
 @dataclass(slots=True)
@@ -65,7 +71,9 @@ class NtpProbe:
     RSTR until the agent starts anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apart_s: float = APART_S) -> None:
+        """Sends the questions of a burst `apart_s` after each other."""
+        self._apart_s = apart_s
         self._resting: dict[str, _Rest] = {}
 
     def __call__(self, context: Context) -> wire.Ntp | None:
@@ -82,20 +90,27 @@ class NtpProbe:
         failures: list[str] = []
         asked: list[_Asked] = []
         try:
-            for name in context.time_servers:
-                rest = self._resting.get(name)
-                if rest is not None and now_s < rest.until_s:
-                    failures.append(f"{name} said {rest.code}; not asked for now")
-                    continue
+            for name, found in _resolved(self._awake(context, now_s, failures), end_s).items():
                 try:
-                    asked.append(_Asked(name, _open(name)))
+                    asked.append(_Asked(name, _open(found)))
                 except OSError as err:
-                    failures.append(f"{name}: {err.strerror}")
-            _exchange(asked, end_s)
+                    failures.append(f"{name}: {err.strerror or err}")
+            _exchange(asked, end_s, self._apart_s)
         finally:
             for one in asked:
                 one.sock.close()
         return self._judge(asked, failures, now_s)
+
+    def _awake(self, context: Context, now_s: float, failures: list[str]) -> list[str]:
+        """The servers that do not rest; what is said of the others goes to `failures`."""
+        awake = []
+        for name in context.time_servers:
+            rest = self._resting.get(name)
+            if rest is None or now_s >= rest.until_s:
+                awake.append(name)
+            else:
+                failures.append(f"{name} said {rest.code}; not asked for now")
+        return awake
 
     def _judge(self, asked: list[_Asked], failures: list[str], now_s: float) -> wire.Ntp:
         for one in asked:
@@ -127,12 +142,36 @@ class NtpProbe:
         self._resting[name] = _Rest(until_s, pause_s, code)
 
 
-def _open(server: str) -> socket.socket:
+def _resolved(servers: list[str], end_s: float) -> dict[str, _Found | OSError]:
+    """Where each server is, or why nobody knows; waits for half of the time at most.
+
+    Each in a thread of its own: one name that hangs must not cost the other servers.
+    """
+    found: dict[str, _Found | OSError] = {}
+
+    def resolve(server: str) -> None:
+        host, colon, port = server.partition(":")
+        try:
+            found[server] = socket.getaddrinfo(
+                host, port if colon else PORT, type=socket.SOCK_DGRAM
+            )[0]
+        except OSError as err:
+            found[server] = err
+
+    threads = [threading.Thread(target=resolve, args=(one,), daemon=True) for one in servers]
+    for thread in threads:
+        thread.start()
+    half_s = (time.monotonic() + end_s) / 2
+    for thread in threads:
+        thread.join(max(0.0, half_s - time.monotonic()))
+    return {one: found.get(one, OSError("does not resolve in time")) for one in servers}
+
+
+def _open(found: _Found | OSError) -> socket.socket:
     """A socket that hears this server alone."""
-    host, colon, port = server.partition(":")
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, int(port) if colon else PORT, type=socket.SOCK_DGRAM
-    )[0]
+    if isinstance(found, OSError):
+        raise found
+    family, kind, protocol, _, address = found
     sock = socket.socket(family, kind, protocol)
     try:
         sock.connect(address)
@@ -144,7 +183,7 @@ def _open(server: str) -> socket.socket:
     return sock
 
 
-def _exchange(asked: list[_Asked], end_s: float) -> None:
+def _exchange(asked: list[_Asked], end_s: float, apart_s: float) -> None:
     """A burst to each server, until all is answered or the time is over."""
     poller = select.poll()
     by_fd = {one.sock.fileno(): one for one in asked}
@@ -155,7 +194,7 @@ def _exchange(asked: list[_Asked], end_s: float) -> None:
         if now_s >= due_s:
             for one in asked:
                 _send(one)
-            due_s = now_s + _APART_S
+            due_s = now_s + apart_s
         for fd, _ in poller.poll((min(due_s, end_s) - now_s) * 1000):
             _receive(by_fd[fd])
 
