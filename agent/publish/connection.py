@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 Protocol = Literal["5", "3.1.1"]
 MAX_IN_FLIGHT = 20
 _LOGIN_S = 10.0
-_LEAVES = ("acks", "settings", "commands")
+# A lost ack stands retained and comes again: QoS 0 saves a packet each way for each reading.
+_LEAVES = {"acks": 0, "settings": 1, "commands": 1}
 _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 
 Receive = Callable[[str, bytes, bool], None]
@@ -163,7 +164,9 @@ class Connection:
 
     def subscribe(self) -> None:
         """Ask for what the server says to this site."""
-        self._client.subscribe([(wire.site_topic(self._site, leaf), 1) for leaf in _LEAVES])
+        self._client.subscribe(
+            [(wire.site_topic(self._site, leaf), qos) for leaf, qos in _LEAVES.items()]
+        )
 
     def publish(self, leaf: str, payload: bytes, *, retain: bool = False) -> int | None:
         """Hand a message to the network at QoS 1; its id, None when the link is gone."""
