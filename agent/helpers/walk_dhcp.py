@@ -69,13 +69,15 @@ def _ask(
 
     for _ in range(_TRIES):
         sniffer = AsyncSniffer(
-            iface=interface, lfilter=ours, count=1, timeout=_WAIT_S,
+            iface=interface, lfilter=ours, count=1,
             started_callback=lambda: sendp(
                 _packet(hardware, ident, options), iface=interface, verbose=0
             ),
         )  # fmt: skip
         sniffer.start()
-        sniffer.join()
+        sniffer.join(timeout=_WAIT_S)
+        if sniffer.running:
+            sniffer.stop()
         if sniffer.results:
             return sniffer.results[0]
     return None

@@ -14,7 +14,7 @@ from agent.helpers.walk_dhcp import Lease
 from agent.helpers.walk_talk import HelperError
 from agent.wpactl import ControlSocket
 
-_START_S, _ASSOCIATE_S, _LEAVE_S = 5.0, 20.0, 5.0
+_START_S, _ASSOCIATE_S, _LEAVE_S, _ANSWER_S = 15.0, 20.0, 5.0, 5.0
 _TABLE = "7204"
 """A routing table of the walk alone, so that no other traffic takes the hotspot's way."""
 _REASONS = {
@@ -97,7 +97,7 @@ class Radio:
         end_s = time.monotonic() + _START_S
         while True:
             try:
-                return ControlSocket(path)
+                return ControlSocket(path, _ANSWER_S)
             except OSError:
                 assert self._supplicant is not None
                 if self._supplicant.poll() is not None or time.monotonic() > end_s:
