@@ -103,7 +103,11 @@ def open_echo_socket(family: Family = 4) -> EchoSocket:
             raise ProbeError(_NOT_PERMITTED) from None
         raw = True
     sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    except OSError as err:  # a kernel before 5.1, or an emulated one
+        sock.close()
+        raise ProbeError(f"no receive stamps for ICMP: {err.strerror}; needs Linux 5.1") from None
     if raw:
         ident = secrets.randbelow(0x10000)
         _hear_only(sock, ident, family)
