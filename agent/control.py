@@ -1,13 +1,13 @@
 """What the server asks of the agent: settings that last, commands for now.
 
 Rules
- 1. Settings are kept over restarts. A higher revision replaces them, the same one
-    is confirmed again, a lower one is refused. What they do not name is as in the
-    configuration file.
+ 1. Settings go to their keeper (`agent.settings`), and are answered under
+    ``settings-REVISION``.
  2. A command is done once: one whose id was seen is passed over in silence, and so
     is one that is retained or speaks to another site.
  3. A command whose time is over is refused, if our clock can be trusted to know.
  4. What is malformed is refused where it tells an id to answer to, else only logged.
+ 5. A command that takes long runs beside the others, one of its kind at a time.
 """
 
 from __future__ import annotations
@@ -19,24 +19,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from agent import wire
-from agent.spool import write_file
+from agent.settings import RefusedError, Result, SettingsKeeper, Verdict
 
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 1000
 _WAITING = 100
 
-Result = dict[str, object]
 Args = Mapping[str, object]
-
-
-class RefusedError(Exception):
-    """A command or settings that cannot be done; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +38,15 @@ class Deeds:
     """What commands do. Each takes the arguments and gives a result, or refuses.
 
     `reading` gives the newest reading, `probe` runs one probe, `resend` sends
-    readings again. `restart` ends the process in order; it is called when the
-    reply was handed over.
+    readings again; `throughput` and `trace` measure, which takes long. `restart` ends the
+    process in order; it is called when the reply was handed over.
     """
 
     reading: Callable[[Args], Result]
     probe: Callable[[Args], Result]
     resend: Callable[[Args], Result]
+    throughput: Callable[[Args], Result]
+    trace: Callable[[Args], Result]
     restart: Callable[[], None]
 
 
@@ -59,7 +55,7 @@ class Control:
 
     Args:
         site: whose they must be.
-        settings_file: where settings are kept.
+        settings: keeps the settings.
         deeds: what commands do.
         clock_is_sure: whether expiry can be judged.
         answer: takes the replies.
@@ -68,13 +64,13 @@ class Control:
     def __init__(
         self,
         site: str,
-        settings_file: Path,
+        settings: SettingsKeeper,
         deeds: Deeds,
         clock_is_sure: Callable[[], bool],
         answer: Callable[[wire.Reply], None],
     ) -> None:
         self._site = site
-        self._file = settings_file
+        self._settings = settings
         self._clock_is_sure = clock_is_sure
         self._answer = answer
         self._verbs: dict[str, Callable[[Args], Result]] = {
@@ -82,21 +78,15 @@ class Control:
             "probe": deeds.probe,
             "resend": deeds.resend,
             "restart": self._restart,
-            "trace": _not_built,
-            "throughput": _not_built,
         }
+        self._long_verbs = {"trace": deeds.trace, "throughput": deeds.throughput}
+        self._under_way: set[str] = set()
         self._deeds = deeds
         self._restart_asked = False
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._echoes: dict[str, threading.Event] = {}
         self._inbox: queue.Queue[tuple[str, bytes, bool]] = queue.Queue(_WAITING)
-        self._settings = _stored_settings(settings_file, site)
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
-
-    @property
-    def settings(self) -> wire.Settings | None:
-        """What the server has set; None while it has set nothing."""
-        return self._settings
 
     def start(self) -> None:
         self._thread.start()
@@ -155,18 +145,18 @@ class Control:
             revision = _field_of(payload, "revision")
             return self._refusal(f"settings-{revision}", str(err)) if _is_int(revision) else None
         reply_id = f"settings-{settings.revision}"
-        standing = self._settings
-        if standing is not None and settings.revision < standing.revision:
-            return self._refusal(reply_id, f"older than revision {standing.revision}, which stands")
-        if standing is None or settings.revision > standing.revision:
-            self._settings = settings
-            try:
-                write_file(self._file, wire.encode(settings))
-            except OSError as err:
-                log.warning("settings: cannot keep them: %s", err.strerror)
-        elif settings != standing:
-            return self._refusal(reply_id, "differs from what was sent under this revision")
-        return self._done(reply_id, {"revision": settings.revision})
+        try:
+            return self._done(reply_id, self._settings.take(settings))
+        except RefusedError as err:
+            return self._refusal(reply_id, str(err))
+
+    def settle(self, verdict: Verdict) -> None:
+        """Tell the server how the trial of its settings ended."""
+        reply_id = f"settings-{verdict.revision}"
+        if verdict.why is None:
+            self._answer(self._done(reply_id, {"revision": verdict.revision}))
+        else:
+            self._answer(self._refusal(reply_id, verdict.why))
 
     # Commands
 
@@ -190,11 +180,30 @@ class Control:
             return None
         return self._do(command)
 
-    def _do(self, command: wire.Command) -> wire.Reply:
+    def _do(self, command: wire.Command) -> wire.Reply | None:
+        if command.do in self._long_verbs:
+            return self._begin(command)
         deed = self._verbs.get(command.do)
         if deed is None:
-            known = ", ".join([*self._verbs, "echo"])
+            known = ", ".join([*self._verbs, *self._long_verbs, "echo"])
             return self._refusal(command.id, f"unknown command {command.do!r}; known are {known}")
+        return self._outcome(command, deed)
+
+    def _begin(self, command: wire.Command) -> wire.Reply | None:
+        """Start a command that takes long; it answers by itself (rule 5)."""
+        if command.do in self._under_way:
+            return self._refusal(command.id, f"a {command.do} is under way already; wait for it")
+        self._under_way.add(command.do)
+
+        def run() -> None:
+            reply = self._outcome(command, self._long_verbs[command.do])
+            self._under_way.discard(command.do)
+            self._answer(reply)
+
+        threading.Thread(target=run, name=command.do, daemon=True).start()
+        return None
+
+    def _outcome(self, command: wire.Command, deed: Callable[[Args], Result]) -> wire.Reply:
         try:
             args = {name: msgspec.json.decode(raw) for name, raw in command.args.items()}
             return self._done(command.id, deed(args))
@@ -222,20 +231,6 @@ class Control:
         return wire.Reply(
             v=wire.VERSION, site=self._site, id=reply_id, ok=False, result={"error": why}
         )
-
-
-def _not_built(_args: Args) -> Result:
-    raise RefusedError("this version cannot do that yet")
-
-
-def _stored_settings(file: Path, site: str) -> wire.Settings | None:
-    try:
-        return wire.decode(wire.Settings, file.read_bytes(), site=site)
-    except FileNotFoundError:
-        return None
-    except (OSError, wire.Invalid) as err:
-        log.warning("%s: %s; waiting for the server to send its settings again", file, err)
-        return None
 
 
 def _field_of(payload: bytes, name: str) -> object:

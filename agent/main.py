@@ -75,7 +75,8 @@ def _run(settings: Config, options: argparse.Namespace) -> int:
         tls_context(settings.mqtt)
     except ConfigError as err:
         raise ConfigError(f"{options.config}: {err}") from None
-    Service(settings).run()
+    while Service(settings).run():
+        pass  # safe mode is over
     return 0
 
 

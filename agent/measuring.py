@@ -30,6 +30,9 @@ class _Round:
     """One window under way, and what is known of its end once that came."""
 
     window: Window
+    settings_revision: int | None
+    echoes: Echoes
+    is_last_of_echoes: bool = False
     started: list[probes.Pending] = field(default_factory=list)
     taken_at: float = 0.0
     uptime_s: float = 0.0
@@ -43,43 +46,43 @@ class Measuring:
     """Measures for ever, one `step` at a time.
 
     Args:
-        config: what to measure.
-        window_s: asked at each window's beginning.
-        settings_revision: asked for each reading.
+        config: what to measure, asked at each window's beginning.
+        settings_revision: asked then as well.
+        careful: measure nothing but echoes (safe mode).
         further_errors: asked for each reading; problems beside the probes' own.
         deliver: takes each finished reading as a function of its seq.
     """
 
     def __init__(
         self,
-        config: Config,
+        config: Callable[[], Config],
         *,
-        window_s: Callable[[], float],
         settings_revision: Callable[[], int | None],
+        careful: bool = False,
         further_errors: Callable[[], Mapping[str, str]],
         deliver: Callable[[MakeReading], None],
     ) -> None:
-        self._window_s = window_s
+        self._config = config
         self._settings_revision = settings_revision
         self._further_errors = further_errors
         self._deliver = deliver
-        self._names = probe_names(config)
-        self._context = context(config)
-        self._echoes = Echoes(config)
-        self._tracer = tracing.tracer(config)
-        self._config = config
+        self._followed = config()
+        self._careful = careful
+        self._names = [] if careful else probe_names(self._followed)
+        self._context = context(self._followed)
+        self._echoes = Echoes(self._followed)
+        self._tracer = None if careful else tracing.tracer(self._followed)
         self._boot = clock.boot_id()
         self._clock = clock.ClockWatch()
         self._silences: window.Silences = {}
         self._steps: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
-        self._site = config.site
 
     def start(self, now_s: float) -> None:
         """Begin; the first window comes within 10 s."""
-        length_s = self._window_s()
+        length_s = self._followed.reading.window_s
         self._echoes.start(schedule.echo_interval_s(length_s))
-        first = schedule.first_window(now_s, self._site, length_s)
+        first = schedule.first_window(now_s, self._followed.site, length_s)
         self._at(first.start_s, lambda: self._prime(length_s))
         self._plan(first)
 
@@ -92,8 +95,12 @@ class Measuring:
         """Do what is due first."""
         heapq.heappop(self._steps)[2]()
 
+    def stop(self) -> None:
+        """Send no more echoes."""
+        self._echoes.stop()
+
     def _plan(self, following: Window) -> None:
-        this = _Round(following)
+        this = _Round(following, self._settings_revision(), self._echoes)
         length_s = following.end_s - following.start_s
         self._echoes.set_interval(schedule.echo_interval_s(length_s))
         for due in schedule.probes_due(following, self._names):
@@ -106,7 +113,7 @@ class Measuring:
 
     def _prime(self, length_s: float) -> None:
         """Let the probes that compare with their last run have one to compare with."""
-        for name in COMPARING:
+        for name in () if self._careful else COMPARING:
             probes.start(name, self._context, schedule.probe_deadline_s(length_s))
 
     def _start_probe(self, this: _Round, name: str, length_s: float) -> None:
@@ -121,16 +128,29 @@ class Measuring:
         this.taken_at = now_wall_s - late_s
         this.uptime_s = clock.uptime_s() - late_s
         this.clock = self._clock.observe(clock.is_synchronised(), now_s)
-        self._plan(schedule.next_window(this.window, self._window_s(), now_s))
+        self._follow(this)
+        self._plan(schedule.next_window(this.window, self._followed.reading.window_s, now_s))
+
+    def _follow(self, this: _Round) -> None:
+        """Take up what settings have changed; a window ends with what it began with."""
+        config = self._config()
+        if config.targets != self._followed.targets:
+            this.is_last_of_echoes = True
+            self._echoes = Echoes(config)
+            self._echoes.start(schedule.echo_interval_s(config.reading.window_s))
+            self._silences = {}
+        self._followed = config
 
     def _complete(self, this: _Round) -> None:
         """Gather what the window gave, and deliver its reading."""
         start_s, end_s = this.window.start_s, this.window.end_s
-        samples = self._echoes.take(start_s, end_s)
+        samples = this.echoes.take(start_s, end_s)
         self._silences, dead = window.silences(self._silences, samples, this.taken_at - end_s)
         outcomes = [pending.outcome() for pending in this.started]
         paths, trace_errors = self._trace(samples, outcomes)
-        errors = {**self._echoes.errors(), **trace_errors, **self._further_errors()}
+        errors = {**this.echoes.errors(), **trace_errors, **self._further_errors()}
+        if this.is_last_of_echoes:
+            this.echoes.stop()
 
         def make(seq: int) -> wire.Reading:
             reading = window.build(
@@ -144,7 +164,7 @@ class Measuring:
                 samples=samples,
                 outcomes=outcomes,
                 dead=dead,
-                settings_revision=self._settings_revision(),
+                settings_revision=this.settings_revision,
                 errors=errors,
             )
             return msgspec.structs.replace(reading, path=paths or UNSET)
@@ -160,5 +180,5 @@ class Measuring:
         paths, error = self._tracer.take()
         by_name = {one.name: one for one in outcomes}
         ladder = window.ladder(window.ping(samples), by_name, window.ping(samples, 6))
-        self._tracer.observe(ladder, tracing.targets(self._config), time.monotonic())
+        self._tracer.observe(ladder, tracing.targets(self._followed), time.monotonic())
         return paths, {} if error is None else {"path": error}

@@ -8,23 +8,27 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from typing import TypeGuard
 
-import msgspec
+from msgspec import UNSET, UnsetType, structs
 
-from agent import check, clock, local, once, systemd, wire
-from agent.config import Config
-from agent.control import Args, Control, Deeds, RefusedError, Result
+from agent import check, clock, local, safe, systemd, wire
+from agent.config import Config, ConfigError
+from agent.config.overlay import overlaid, risks
+from agent.control import Control, Deeds
+from agent.deeds import Doing
 from agent.measuring import MakeReading, Measuring
-from agent.probes import PROBES
-from agent.publish import Here, Publisher, Range, Reason
+from agent.proving import Proving
+from agent.publish import Here, Publisher, Reason
+from agent.settings import RefusedError, SettingsKeeper
 from agent.spool import Spool
-from agent.wire.base import MAX_SEQ
+from agent.throughput import Tests
 
 log = logging.getLogger(__name__)
 
 _SAVE_S = 6 * 3600.0
 """Each save flushes the disk four times; without it the server only hears things twice."""
+_LOOK_S = 5.0
+"""How often at least the trial of settings and the end of safe mode are looked at."""
 
 
 class Service:
@@ -35,48 +39,75 @@ class Service:
     """
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        self._file = config
         self._stop = threading.Event()
         self._reason: Reason = "stopped"
-        self._spool = Spool(
-            config.spool.path, config.spool.max_mb * 1024 * 1024, boot=clock.boot_id()
-        )
+        self._again = False
+        boot = clock.boot_id()
+        self._spool = Spool(config.spool.path, config.spool.max_mb * 1024 * 1024, boot=boot)
         self._saved_s = time.monotonic()
+        self._starts = safe.Starts(config.spool.path, boot, clock.uptime_s())
+        self._safe = safe.why_safe(self._starts.record, _limits(config), clock.uptime_s())
+        self._settings = SettingsKeeper(
+            config.site, config.spool.path / "settings.json", self._risks, config.settings.trial_s
+        )
+        self._proving = Proving()
+        self._tests = Tests(config.throughput, config.spool.path)
+        doing = Doing(self._config, self._spool, lambda asked: self._publisher.resend(asked))
         self._control = Control(
             config.site,
-            config.spool.path / "settings.json",
-            Deeds(self._newest, self._probe, self._resend, self.stop),
+            self._settings,
+            Deeds(
+                reading=doing.newest,
+                probe=doing.probe,
+                resend=doing.resend,
+                throughput=self._tests.run_by_command,
+                trace=doing.trace,
+                restart=self._restart,
+            ),
             clock_is_sure=clock.is_synchronised,
             answer=lambda reply: self._publisher.reply(reply),
         )
-        here = Here(clock.boot_id(), clock.uptime_s, self._revision)
-        self._publisher = Publisher(config, self._spool, here, self._control.take)
+        self._publisher = self._make_publisher(self._config())
+        self._mqtt = self._config().mqtt
         self._measuring = Measuring(
-            config,
-            window_s=self._window_s,
+            self._config,
             settings_revision=self._revision,
             further_errors=self._errors,
             deliver=self._deliver,
+            careful=self._safe is not None,
         )
 
-    def run(self) -> None:
-        """Measure, store and send until told to stop."""
+    def run(self) -> bool:
+        """Measure, store and send until told to stop; whether to begin again at once."""
         self._listen_to_signals()
         answering = self._answer_locally()
         self._control.start()
         self._publisher.start()
-        self._measuring.start(time.monotonic())
-        systemd.notify(f"READY=1\n{systemd.watchdog_for(self._window_s() + 10)}")
-        log.info("site %s measures windows of %g s", self._config.site, self._window_s())
-        while not self._stop.wait(max(0.0, self._measuring.next_s - time.monotonic())):
-            self._measuring.step()
+        begun_s = time.monotonic()
+        self._measuring.start(begun_s)
+        window_s = self._config().reading.window_s
+        systemd.notify(f"READY=1\n{systemd.watchdog_for(window_s + 10)}")
+        log.info("site %s measures windows of %g s", self._file.site, window_s)
+        if self._safe is not None:
+            log.warning("%s; echoes alone are measured", self._safe)
+        while not self._stop.wait(
+            min(_LOOK_S, max(0.0, self._measuring.next_s - time.monotonic()))
+        ):
+            if self._measuring.next_s <= time.monotonic():
+                self._measuring.step()
+            self._follow_settings()
+            self._leave_safe_mode(time.monotonic() - begun_s)
         systemd.notify("STOPPING=1")
         if self._reason == "stopped" and systemd.is_rebooting():
             self._reason = "reboot"
         self._publisher.stop(self._reason)
+        self._measuring.stop()
+        self._starts.ended()
         self._spool.close()
         if answering is not None:
             answering.close()
+        return self._again
 
     def stop(self, reason: Reason = "stopped") -> None:
         """End `run`; safe in a signal handler and in any thread."""
@@ -86,7 +117,7 @@ class Service:
     def _answer_locally(self) -> local.LocalServer | None:
         """Let `check` ask us; a disk that takes nothing costs that, not the service."""
         try:
-            return local.LocalServer(self._config.spool.path, self._check)
+            return local.LocalServer(self._file.spool.path, self._check)
         except OSError as err:
             log.warning("check will not reach this service: %s", err.strerror)
             return None
@@ -96,97 +127,125 @@ class Service:
             signal.signal(number, lambda *_: self.stop())
         signal.signal(signal.SIGUSR1, lambda *_: self.stop("upgrade"))
 
-    # What the parts ask of each other
+    def _make_publisher(self, config: Config) -> Publisher:
+        here = Here(clock.boot_id(), clock.uptime_s, self._revision, self._safe)
+        return Publisher(config, self._spool, here, self._control.take)
 
-    def _window_s(self) -> float:
-        settings = self._control.settings
-        if settings is None or isinstance(settings.window_s, msgspec.UnsetType):
-            return self._config.reading.window_s
-        return settings.window_s
+    # Settings and safe mode
+
+    def _config(self) -> Config:
+        """What to follow now; in safe mode the file alone."""
+        return overlaid(self._file, None if self._safe else self._settings.current)
 
     def _revision(self) -> int | None:
-        settings = self._control.settings
+        settings = None if self._safe else self._settings.current
         return None if settings is None else settings.revision
 
+    def _risks(self, standing: wire.Settings | None, new: wire.Settings) -> frozenset[str]:
+        try:
+            return risks(overlaid(self._file, standing), overlaid(self._file, new))
+        except ConfigError as err:
+            raise RefusedError(str(err)) from None
+
+    def _follow_settings(self) -> None:
+        """Judge the settings on trial, and go to another broker where they say so."""
+        config = self._config()
+        if self._safe is None:
+            proved = self._proving.proved(self._settings.on_trial, self._spool.streams())
+            verdict = self._settings.observe(time.monotonic(), config.reading.window_s, proved)
+            if verdict is not None:
+                config = self._config()
+                self._control.settle(verdict)
+        if config.mqtt != self._mqtt:
+            log.info("going to the broker %s, as the settings say", config.mqtt.url)
+            self._mqtt = config.mqtt
+            before, self._publisher = self._publisher, self._make_publisher(config)
+            before.stop("upgrade")
+            self._publisher.start()
+
+    def _leave_safe_mode(self, after_s: float) -> None:
+        if self._safe is not None and after_s >= self._file.safe_mode.quiet_s:
+            log.info("no crash for %g s: safe mode ends", self._file.safe_mode.quiet_s)
+            self._starts.forgive()
+            self._again = True
+            self.stop("upgrade")
+
+    def _restart(self) -> None:
+        self._starts.forgive()
+        self.stop()
+
+    # What the parts ask of each other
+
     def _errors(self) -> Mapping[str, str]:
-        problem = self._spool.take_problem()
-        return {} if problem is None else {"spool": problem}
+        found = {"spool": self._spool.take_problem(), "agent": self._safe}
+        found["throughput"] = self._tests.take_problem()
+        return {name: problem for name, problem in found.items() if problem is not None}
 
     def _deliver(self, make: MakeReading) -> None:
         """Store a reading, and have it sent."""
+        made: list[wire.Reading] = []
 
         def encoded(seq: int) -> bytes:
-            reading = make(seq)
-            host = wire.Host() if isinstance(reading.host, msgspec.UnsetType) else reading.host
-            host = msgspec.structs.replace(
-                host, spool_readings=self._spool.unreleased, spool_dropped=self._spool.dropped
-            )
-            return wire.encode(msgspec.structs.replace(reading, host=host))
+            made[:] = [self._completed(make(seq))]
+            return wire.encode(made[0])
 
-        self._spool.append(encoded)
+        seq = self._spool.append(encoded)
         self._publisher.notify()
-        _, state = self._publisher.state()
-        status = f"STATUS={state}; {self._spool.unreleased} readings wait"
-        systemd.notify(f"WATCHDOG=1\n{systemd.watchdog_for(self._window_s())}\n{status}")
+        newest = self._spool.newest
+        if newest is not None:
+            self._proving.observe(self._settings.on_trial, newest[0], seq, made[0])
+        if self._safe is None:
+            self._starts.proved()
+        self._tests.look(made[0], time.time())
+        self._tell_systemd()
         if time.monotonic() - self._saved_s > _SAVE_S:
             self._saved_s = time.monotonic()
             self._spool.save()
+
+    def _completed(self, reading: wire.Reading) -> wire.Reading:
+        """With what the service alone knows."""
+        record = self._starts.record
+        host = wire.Host() if isinstance(reading.host, UnsetType) else reading.host
+        clean = record.last_shutdown_clean
+        host = structs.replace(
+            host,
+            spool_readings=self._spool.unreleased,
+            spool_dropped=self._spool.dropped,
+            last_shutdown_clean=UNSET if clean is None else clean,
+            agent_restarts=record.restarts,
+        )
+        return structs.replace(reading, host=host, throughput=self._tests.take_result() or UNSET)
+
+    def _tell_systemd(self) -> None:
+        """A window is complete; the watchdog is fed if sending, too, goes on."""
+        window_s = self._config().reading.window_s
+        _, state = self._publisher.state()
+        lines = [f"STATUS={self._safe or state}; {self._spool.unreleased} readings wait"]
+        stood_s = time.monotonic() - self._publisher.progress_s
+        if systemd.is_progress(stood_s, window_s):
+            lines = ["WATCHDOG=1", systemd.watchdog_for(window_s), *lines]
+        else:
+            log.warning("sending stands still since %.0f s; the watchdog is not fed", stood_s)
+        systemd.notify("\n".join(lines))
 
     def _check(self) -> bytes:
         """The rows of `check`, tried by the running service."""
         connected, state = self._publisher.state()
         rows = [
             check.Row("spool", True, f"{self._spool.unreleased} readings wait"),
-            *check.measured(self._config),
+            *check.measured(self._config()),
             check.Row("broker", connected, state),
         ]
         echo_id = str(uuid.uuid4())
         begun_s = time.monotonic()
-        echo = check.echo_of(self._config.site, echo_id)
+        echo = check.echo_of(self._file.site, echo_id)
         came = self._control.await_echo(
             echo_id, lambda: self._publisher.reply(echo), check.ECHO_S if connected else 0.0
         )
         rows.append(check.echo_row(time.monotonic() - begun_s if came else None, None))
         return check.encode(rows)
 
-    # What commands do
 
-    def _newest(self, _args: Args) -> Result:
-        newest = self._spool.newest
-        if newest is None:
-            raise RefusedError("no reading yet; the first window is not over")
-        stream, seq = newest
-        readings = self._spool.read(stream, seq, 1, 0)
-        if not readings:
-            raise RefusedError("the newest reading cannot be read from the spool")
-        return {"stream": stream, "reading": msgspec.json.decode(readings[0][1])}
-
-    def _probe(self, args: Args) -> Result:
-        name = args.get("name")
-        if not isinstance(name, str) or name not in PROBES:
-            raise RefusedError(f"args.name must be one of {', '.join(PROBES)}")
-        outcome = once.run_probe(self._config, name)
-        result: Result = {"name": name, "took_ms": round(outcome.took_s * 1000, 3)}
-        if outcome.error is not None:
-            raise RefusedError(f"{name}: {outcome.error}")
-        if outcome.value is not None:
-            result["value"] = msgspec.to_builtins(outcome.value)
-        return result
-
-    def _resend(self, args: Args) -> Result:
-        newest = self._spool.newest
-        stream = args.get("stream", newest[0] if newest else "")
-        first, last = args.get("from"), args.get("to")
-        if not isinstance(stream, str):
-            raise RefusedError("args.stream must be the name of a stream")
-        if not (_is_seq(first) and _is_seq(last)) or first > last:
-            raise RefusedError("args.from and args.to must be seqs, from not above to")
-        held = self._publisher.resend(Range(stream, first, last))
-        result: Result = {"stream": stream, "count": 0}
-        if held is not None:
-            result |= {"from": held.first, "to": held.last, "count": held.last - held.first + 1}
-        return result
-
-
-def _is_seq(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SEQ
+def _limits(config: Config) -> safe.Limits:
+    given = config.safe_mode
+    return safe.Limits(given.crashes, given.within_s, given.quiet_s)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 
 _ASKING_S = 0.5
+_STANDSTILL_S = 180.0
 
 
 def notify(state: str) -> None:
@@ -28,6 +29,15 @@ def watchdog_for(window_s: float) -> str:
     The watchdog is fed by finished windows alone, so it must know their length.
     """
     return f"WATCHDOG_USEC={int((3 * window_s + 30) * 1_000_000)}"
+
+
+def is_progress(stood_s: float, window_s: float) -> bool:
+    """Whether sending goes on, when nothing moved there for `stood_s`.
+
+    Moving means that the broker confirmed something, had nothing to confirm, or was found
+    to be away, which is tried once a minute at least.
+    """
+    return stood_s < max(_STANDSTILL_S, 3 * window_s)
 
 
 def is_rebooting() -> bool:

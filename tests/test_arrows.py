@@ -30,7 +30,19 @@ ALLOWED: dict[str, set[str]] = {
     },
     "agent.spool": {"agent.wire"},
     "agent.publish": {"agent.config", "agent.schedule", "agent.spool", "agent.wire"},
-    "agent.control": {"agent.spool", "agent.wire"},
+    "agent.settings": {"agent.spool", "agent.wire"},
+    "agent.control": {"agent.settings", "agent.wire"},
+    "agent.deeds": {
+        *("agent.config", "agent.once", "agent.probes", "agent.publish", "agent.settings"),
+        *("agent.spool", "agent.tracing", "agent.wire"),
+    },
+    "agent.proving": {"agent.spool", "agent.wire"},
+    "agent.safe": {"agent.spool"},
+    "agent.budget": set(),
+    "agent.throughput": {
+        *("agent.budget", "agent.config", "agent.probes", "agent.settings"),
+        *("agent.spool", "agent.wire"),
+    },
     "agent.local": set(),
     "agent.systemd": set(),
     # Wiring: from here on the agent is put together.
@@ -99,7 +111,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     # Each of these is known in one place. A name ending in * stands for all that begin so.
     "scapy": ("agent.helpers",),
     "pyroute2": ("agent.probes.clients", "agent.helpers.wifi_scan"),
-    "speedtest": ("agent.probes.throughput",),
+    "speedtest": ("agent.helpers.throughput",),
     "psutil": ("agent.probes", "agent.window"),
     "paho": ("agent.publish",),
     "gmqtt": ("server.mqtt",),
@@ -110,7 +122,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 EVERYWHERE = {"msgspec"}
 
 PURE = (
-    *("agent.window", "agent.schedule", "agent.wire", "agent.measured"),
+    *("agent.window", "agent.schedule", "agent.wire", "agent.measured", "agent.budget"),
     *("server.model", "server.health", "server.causes", "server.troubles", "server.sla"),
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
     *("server.registry", "server.simulate_link"),
@@ -253,7 +265,7 @@ def test_the_arrows_run_in_no_circle() -> None:
         ("server.brandnew", "import json", "has no room"),
         ("agent.probes.icmp", "from scapy.all import sr1", "only agent.helpers may"),
         ("agent.probes.link", "import pyroute2", "only agent.probes.clients, "),
-        ("agent.probes.web", "import speedtest", "only agent.probes.throughput may"),
+        ("agent.probes.web", "import speedtest", "only agent.helpers.throughput may"),
         ("agent.control", "import paho.mqtt.client", "only agent.publish may"),
         ("server.session", "import gmqtt", "only server.mqtt may"),
         ("server.main", "import amqtt.broker", "only server.demo* may"),

@@ -12,12 +12,27 @@ from pathlib import Path
 from typing import Literal
 
 from agent import hotspot
-from agent.config import onsite, probing, values
+from agent.config import onsite, probing, upkeep, values
 from agent.config.probing import Dns, Filter, Ntp, Web
 from agent.config.probing import Path as PathTable
 from agent.config.table import ConfigError, Table
+from agent.config.upkeep import SafeMode, Settings, Throughput
 
-__all__ = ["Config", "ConfigError", "Dns", "Filter", "Mqtt", "Ntp", "PathTable", "Web", "load"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Dns",
+    "Filter",
+    "Mqtt",
+    "Ntp",
+    "PathTable",
+    "SafeMode",
+    "Settings",
+    "Throughput",
+    "Web",
+    "load",
+    "targets_of",
+]
 
 DEFAULT_PATH = Path("/etc/pantau/agent.toml")
 
@@ -83,6 +98,9 @@ class Config:
     access_points: hotspot.AccessPoints | None
     wifi: hotspot.Wifi | None
     walk: hotspot.Walk | None
+    throughput: Throughput | None
+    settings: Settings
+    safe_mode: SafeMode
 
 
 def load(path: Path) -> Config:
@@ -114,6 +132,9 @@ def _config(top: Table) -> Config:
     web, ntp, path = (top.table(key) for key in ("web", "ntp", "path"))
     clients = top.table("clients") or Table(top.file, "clients", {})
     points, wifi, walk = (top.table(key) for key in ("access_points", "wifi", "walk"))
+    throughput = top.table("throughput")
+    settings = top.table("settings") or Table(top.file, "settings", {})
+    safe_mode = top.table("safe_mode") or Table(top.file, "safe_mode", {})
     top.done()
     radio = onsite.wifi(wifi) if wifi else None
     if mqtt is None:
@@ -123,7 +144,7 @@ def _config(top: Table) -> Config:
         mqtt=_mqtt(mqtt),
         spool=_spool(spool),
         reading=_reading(reading),
-        targets=_targets(targets) if targets else None,
+        targets=targets_of(targets) if targets else None,
         dns=probing.dns(dns) if dns else None,
         filter=probing.filter_(filter_) if filter_ else None,
         web=probing.web(web) if web else None,
@@ -133,6 +154,9 @@ def _config(top: Table) -> Config:
         access_points=onsite.access_points(points) if points else None,
         wifi=radio,
         walk=onsite.walk(walk, radio) if walk else None,
+        throughput=upkeep.throughput(throughput) if throughput else None,
+        settings=upkeep.settings(settings),
+        safe_mode=upkeep.safe_mode(safe_mode),
     )
 
 
@@ -172,7 +196,8 @@ def _reading(table: Table) -> Reading:
     return Reading(window_s)
 
 
-def _targets(table: Table) -> Targets:
+def targets_of(table: Table) -> Targets:
+    """The targets that a table names, of the file or of settings."""
     targets = Targets(
         gateway=table.take("gateway", values.targets_or_auto),
         isp=table.take("isp", values.targets_or_auto),

@@ -3,7 +3,8 @@
 from agent.publish.connection import BrokerError, Connection, Protocol
 from agent.publish.drain import Range
 from agent.publish.login import tls_context
-from agent.publish.publisher import Here, Publisher, Reason
+from agent.publish.presence import Here, Reason
+from agent.publish.publisher import Publisher
 
 __all__ = [
     "BrokerError",

@@ -16,16 +16,12 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
-from msgspec import UNSET
-
-import agent
 from agent import schedule, wire
 from agent.config import Config, ConfigError
 from agent.publish.connection import BrokerError, Connection, Protocol
 from agent.publish.drain import MAX_BATCH_BYTES, Batch, Drain, Range, held_of
+from agent.publish.presence import Here, Reason, presence
 from agent.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -38,17 +34,6 @@ ACKS_WAIT_S = 1.0
 GOODBYE_S = 1.8
 _STEADY_S = 30.0
 _MAX_REPLIES = 100
-
-Reason = Literal["stopped", "upgrade", "reboot"]
-
-
-@dataclass(frozen=True)
-class Here:
-    """What presence and envelopes say of this machine and process."""
-
-    boot: str
-    uptime_s: Callable[[], float]
-    settings_revision: Callable[[], int | None]
 
 
 class Publisher:
@@ -77,6 +62,7 @@ class Publisher:
         self._goodbye: Reason | None = None
         self._state = "not yet connected"
         self._connected = False
+        self._progress_s = time.monotonic()
         self._drain = Drain(spool)
         self._acked: str | None = None
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -107,6 +93,12 @@ class Publisher:
         """Whether we are connected and heard, and what to say of it."""
         return self._connected, self._state
 
+    @property
+    def progress_s(self) -> float:
+        """When last something moved, CLOCK_MONOTONIC: the broker was found to be away, or it
+        confirmed a message, or there was none to confirm."""
+        return self._progress_s
+
     def stop(self, reason: Reason) -> None:
         """Say goodbye and end; takes 2 s at most, and then leaves the thread behind."""
         self._goodbye = reason
@@ -124,6 +116,7 @@ class Publisher:
                 self._one_connection()
                 attempt = 0 if time.monotonic() - started_s > _STEADY_S else attempt
             except (BrokerError, ConfigError) as err:
+                self._progress_s = time.monotonic()
                 self._disconnected(str(err))
                 if isinstance(err, BrokerError) and err.other_protocol:
                     self._other_protocol()
@@ -160,7 +153,7 @@ class Publisher:
             self._site,
             self._mqtt,
             self._protocol,
-            will=self._presence(session, "offline", "lost"),
+            will=presence(self._site, self._here, session, "offline", "lost"),
             receive=self._receive,
             stopping=lambda: self._goodbye is not None,
         )
@@ -171,7 +164,9 @@ class Publisher:
                 self._spool, min(MAX_BATCH_BYTES, connection.max_packet_bytes - 1024)
             )
             connection.subscribe()
-            connection.publish("presence", self._presence(session, "online"), retain=True)
+            connection.publish(
+                "presence", presence(self._site, self._here, session, "online"), retain=True
+            )
             self._serve(connection)
             if self._goodbye is not None:
                 self._say_goodbye(connection, session, self._goodbye)
@@ -187,6 +182,7 @@ class Publisher:
         next_backlog_s = begun_s + ACKS_WAIT_S
         idle_s = min(1.0, self._mqtt.keepalive_s / 4)
         told: str | None = None
+        first: int | None = None
         while connection.alive and self._goodbye is None:
             now_s = time.monotonic()
             if self._acked_newest() and next_backlog_s == begun_s + ACKS_WAIT_S:
@@ -204,6 +200,9 @@ class Publisher:
             timeout_s = next_backlog_s - now_s if waits else idle_s
             connection.turn(min(idle_s, max(0.0, timeout_s)), self._wake)
             self._drain_wake()
+            if not connection.in_flight or first not in connection.in_flight:
+                first = next(iter(connection.in_flight), None)
+                self._progress_s = time.monotonic()
             if connection.refused and connection.refused != told:
                 told = connection.refused
                 log.warning("%s", told)
@@ -246,32 +245,10 @@ class Publisher:
         self._send_small(connection)
         until_s = time.monotonic() + GOODBYE_S
         mid = connection.publish(
-            "presence", self._presence(session, "offline", reason), retain=True
+            "presence", presence(self._site, self._here, session, "offline", reason), retain=True
         )
         while mid in connection.in_flight and connection.alive and time.monotonic() < until_s:
             connection.turn(0.1)
-
-    def _presence(
-        self,
-        session: str,
-        state: Literal["online", "offline"],
-        reason: Literal["lost", "stopped", "upgrade", "reboot"] | None = None,
-    ) -> bytes:
-        revision = self._here.settings_revision()
-        return wire.encode(
-            wire.Presence(
-                v=wire.VERSION,
-                site=self._site,
-                state=state,
-                session=session,
-                at=wire.iso(time.time()),
-                agent=agent.__version__,
-                boot=self._here.boot,
-                uptime_s=round(self._here.uptime_s(), 3),
-                settings_revision=UNSET if revision is None else revision,
-                reason=UNSET if reason is None else reason,
-            )
-        )
 
     def _receive(self, leaf: str, payload: bytes, retained: bool) -> None:
         """Take what the server says; called inside `Connection.turn`."""

@@ -12,11 +12,18 @@ from typing import Any
 import pytest
 
 from agent import wire
-from agent.control import Args, Control, Deeds, RefusedError, Result
+from agent.config import ConfigError, load
+from agent.config.overlay import overlaid, risks
+from agent.control import Args, Control, Deeds
+from agent.settings import RefusedError, Result, SettingsKeeper
 from tests.wait import until
 
 SITE = "bitung-0123"
 NOW_S = wire.epoch("2026-11-22T06:50:00.000Z")
+FILE = (
+    f'site = "{SITE}"\n[mqtt]\nurl = "mqtt://broker.example"\n'
+    '[targets]\ndomestic = ["192.0.2.1"]\nworld = ["198.51.100.1"]\n'
+)
 LATER = "2026-11-22T06:51:00.000Z"
 EARLIER = "2026-11-22T06:49:59.000Z"
 
@@ -27,11 +34,20 @@ class Rig:
     def __init__(self, path: Path, *, sure: bool = True) -> None:
         self.done: list[tuple[str, Args]] = []
         self.answers: list[wire.Reply] = []
+        (path / "agent.toml").write_text(FILE)
+        self.config = load(path / "agent.toml")
+        self.keeper = SettingsKeeper(SITE, path / "settings.json", self._risks, trial_s=600)
+        self.long_may_end = threading.Event()
         self.control = Control(
             SITE,
-            path / "settings.json",
+            self.keeper,
             Deeds(
-                self._deed("reading"), self._deed("probe"), self._refusing, lambda: self._restart()
+                reading=self._deed("reading"),
+                probe=self._deed("probe"),
+                resend=self._refusing,
+                throughput=self._long,
+                trace=self._refusing,
+                restart=lambda: self._restart(),
             ),
             clock_is_sure=lambda: sure,
             answer=self.answers.append,
@@ -43,6 +59,16 @@ class Rig:
             return {"did": name}
 
         return deed
+
+    def _risks(self, standing: wire.Settings | None, new: wire.Settings) -> frozenset[str]:
+        try:
+            return risks(overlaid(self.config, standing), overlaid(self.config, new))
+        except ConfigError as err:
+            raise RefusedError(str(err)) from None
+
+    def _long(self, args: Args) -> Result:
+        assert self.long_may_end.wait(30)
+        return self._deed("throughput")(args)
 
     def _refusing(self, _args: Args) -> Result:
         raise RefusedError("args.from and args.to must be seqs")
@@ -65,7 +91,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-def _error(reply: wire.Reply | None) -> str:
+def error_of(reply: wire.Reply | None) -> str:
     assert reply is not None
     assert reply.ok is False
     assert isinstance(reply.result, dict)
@@ -92,7 +118,7 @@ def test_a_command_seen_before_is_passed_over_in_silence(rig: Rig) -> None:
 
 
 def test_an_expired_command_is_refused(rig: Rig) -> None:
-    assert _error(rig.command("reading", expires_at=EARLIER)) == f"expired at {EARLIER}"
+    assert error_of(rig.command("reading", expires_at=EARLIER)) == f"expired at {EARLIER}"
     assert rig.done == []
 
 
@@ -114,20 +140,36 @@ def test_a_retained_command_is_passed_over_in_silence(rig: Rig) -> None:
     assert rig.command("restart", retained=True) is None
 
 
-@pytest.mark.parametrize("do", ["trace", "throughput"])
-def test_what_is_not_built_yet_is_refused_in_words(rig: Rig, do: str) -> None:
-    assert _error(rig.command(do)) == "this version cannot do that yet"
+def test_a_command_that_takes_long_holds_up_no_other_and_answers_by_itself(rig: Rig) -> None:
+    command_id = str(uuid.uuid4())
+
+    assert rig.command("throughput", id=command_id) is None
+    assert "under way already" in error_of(rig.command("throughput"))
+    assert rig.command("reading") is not None
+    rig.long_may_end.set()
+    until(lambda: rig.answers, 10, "the answer")
+
+    (answer,) = rig.answers
+    assert (answer.id, answer.result) == (command_id, {"did": "throughput"})
+    assert rig.command("throughput") is None, "it may begin again"
+
+
+def test_a_refusal_of_a_command_that_takes_long_is_its_answer(rig: Rig) -> None:
+    assert rig.command("trace") is None
+    until(lambda: rig.answers, 10, "the answer")
+
+    assert error_of(rig.answers[0]) == "args.from and args.to must be seqs"
 
 
 def test_an_unknown_command_is_refused_with_those_that_are_known(rig: Rig) -> None:
-    assert _error(rig.command("dance")) == (
+    assert error_of(rig.command("dance")) == (
         "unknown command 'dance';"
         " known are reading, probe, resend, restart, trace, throughput, echo"
     )
 
 
 def test_a_refusal_of_the_deed_is_the_answer(rig: Rig) -> None:
-    assert _error(rig.command("resend")) == "args.from and args.to must be seqs"
+    assert error_of(rig.command("resend")) == "args.from and args.to must be seqs"
 
 
 def test_a_fault_in_the_deed_is_answered_and_survived(
@@ -138,7 +180,7 @@ def test_a_fault_in_the_deed_is_answered_and_survived(
 
     monkeypatch.setitem(rig.control._verbs, "probe", broken)
 
-    assert _error(rig.command("probe")) == "a fault of ours: ZeroDivisionError: by zero"
+    assert error_of(rig.command("probe")) == "a fault of ours: ZeroDivisionError: by zero"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +188,7 @@ def test_a_fault_in_the_deed_is_answered_and_survived(
     [{"expires_at": "soon"}, {"do": 7}, {"args": []}, {"v": 2}, {"id": "not-a-uuid"}],
 )
 def test_a_malformed_command_with_an_id_is_refused(rig: Rig, broken: dict[str, Any]) -> None:
-    assert _error(rig.command("reading", **broken))
+    assert error_of(rig.command("reading", **broken))
     assert rig.done == []
 
 
@@ -183,7 +225,7 @@ def test_settings_are_taken_confirmed_and_kept_over_restarts(rig: Rig, tmp_path:
     reply = rig.settings(7, window_s=30)
 
     assert reply == wire.Reply(v=1, site=SITE, id="settings-7", ok=True, result={"revision": 7})
-    kept = Rig(tmp_path).control.settings
+    kept = Rig(tmp_path).keeper.current
     assert kept is not None
     assert (kept.revision, kept.window_s) == (7, 30)
 
@@ -195,24 +237,24 @@ def test_the_same_settings_again_are_confirmed_again(rig: Rig) -> None:
 def test_the_same_revision_with_other_content_is_refused(rig: Rig) -> None:
     rig.settings(7, window_s=30)
 
-    assert "differs" in _error(rig.settings(7, window_s=31))
-    assert rig.control.settings is not None
-    assert rig.control.settings.window_s == 30
+    assert "differs" in error_of(rig.settings(7, window_s=31))
+    assert rig.keeper.current is not None
+    assert rig.keeper.current.window_s == 30
 
 
 def test_an_older_revision_is_refused_and_changes_nothing(rig: Rig) -> None:
     rig.settings(7, window_s=30)
 
-    assert _error(rig.settings(6, window_s=10)) == "older than revision 7, which stands"
-    assert rig.control.settings is not None
-    assert rig.control.settings.revision == 7
+    assert error_of(rig.settings(6, window_s=10)) == "older than revision 7, which stands"
+    assert rig.keeper.current is not None
+    assert rig.keeper.current.revision == 7
 
 
 def test_a_newer_revision_that_does_not_name_a_key_gives_it_back_to_the_file(rig: Rig) -> None:
     rig.settings(7, window_s=30)
     rig.settings(8)
 
-    assert rig.control.settings == wire.Settings(v=1, site=SITE, revision=8)
+    assert rig.keeper.current == wire.Settings(v=1, site=SITE, revision=8)
 
 
 @pytest.mark.parametrize("window_s", [0, 0.5, 3601, "60", None])
@@ -221,10 +263,10 @@ def test_settings_that_cannot_be_are_refused_under_their_revision(
 ) -> None:
     reply = rig.settings(8, window_s=window_s)
 
-    assert "window_s" in _error(reply)
+    assert "window_s" in error_of(reply)
     assert reply is not None
     assert reply.id == "settings-8"
-    assert rig.control.settings is None
+    assert rig.keeper.current is None
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b'{"revision":"x"}', b'{"revision":-1}', b"\xff"])
@@ -232,8 +274,11 @@ def test_malformed_settings_without_a_revision_are_passed_over(rig: Rig, payload
     assert rig.control.handle("settings", payload, True, NOW_S) is None
 
 
-@pytest.mark.parametrize("stored", [b"", b"{", b'{"v":1,"site":"bitung-0124","revision":7}'])
+@pytest.mark.parametrize(
+    "stored",
+    [b"", b"{", b'{"standing":{"v":1,"site":"bitung-0124","revision":7}}', b'{"standing":7}'],
+)
 def test_broken_stored_settings_are_as_none(tmp_path: Path, stored: bytes) -> None:
     (tmp_path / "settings.json").write_bytes(stored)
 
-    assert Rig(tmp_path).control.settings is None
+    assert Rig(tmp_path).keeper.current is None

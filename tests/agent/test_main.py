@@ -31,13 +31,13 @@ AGENT = Path(sys.executable).with_name("pantau-agent")
 @pytest.fixture
 def folder(tmp_path: Path, broker: Broker) -> Path:
     """A folder with a configuration that measures this machine alone."""
-    return _configure(tmp_path, f'url = "{broker.url}"\nkeepalive_s = 2')
+    return configure(tmp_path, f'url = "{broker.url}"\nkeepalive_s = 2')
 
 
-def _configure(folder: Path, mqtt: str) -> Path:
+def configure(folder: Path, mqtt: str, window_s: int = 1) -> Path:
     (folder / "agent.toml").write_text(
         f'site = "{SITE}"\n[mqtt]\n{mqtt}\n[spool]\npath = "spool"\nmax_mb = 2\n'
-        '[reading]\nwindow_s = 1\n[targets]\ndomestic = ["127.0.0.1"]\n'
+        f'[reading]\nwindow_s = {window_s}\n[targets]\ndomestic = ["127.0.0.1"]\n'
     )
     return folder
 
@@ -94,21 +94,21 @@ def server(broker: Broker) -> Iterator[Peer]:
         yield peer
 
 
-def _heard(peer: Peer, leaf: str) -> list[dict[str, Any]]:
+def heard(peer: Peer, leaf: str) -> list[dict[str, Any]]:
     topic = wire.site_topic(SITE, leaf)
     return [
         json.loads(wire.plain(heard.payload)) for heard in list(peer.heard) if heard.topic == topic
     ]
 
 
-def _command(peer: Peer, do: str, **args: Any) -> dict[str, Any]:
+def give_command(peer: Peer, do: str, **args: Any) -> dict[str, Any]:
     """Give a command and wait for its reply."""
     command_id = str(uuid.uuid4())
     command = {"v": 1, "site": SITE, "id": command_id, "do": do, "args": args}
     command["expires_at"] = wire.iso(time.time() + 600)
     peer.publish(wire.site_topic(SITE, "commands"), json.dumps(command))
     return until(
-        lambda: next((r for r in _heard(peer, "replies") if r["id"] == command_id), None),
+        lambda: next((r for r in heard(peer, "replies") if r["id"] == command_id), None),
         WAIT_S,
         f"the reply to {do}",
     )
@@ -118,12 +118,12 @@ def test_the_service_measures_stores_sends_and_ends_cleanly_in_time(
     folder: Path, server: Peer
 ) -> None:
     with running(folder) as service:
-        until(lambda: len(_heard(server, "readings")) >= 3, WAIT_S, "three readings")
+        until(lambda: len(heard(server, "readings")) >= 3, WAIT_S, "three readings")
         code, took_s = service.end(signal.SIGTERM)
-        until(lambda: len(_heard(server, "presence")) == 2, WAIT_S, "the goodbye")
+        until(lambda: len(heard(server, "presence")) == 2, WAIT_S, "the goodbye")
 
         assert (code, took_s < 3) == (0, True)
-        online, offline = _heard(server, "presence")
+        online, offline = heard(server, "presence")
         assert (online["state"], offline["state"], offline["reason"]) == (
             "online",
             "offline",
@@ -131,7 +131,7 @@ def test_the_service_measures_stores_sends_and_ends_cleanly_in_time(
         )
         sent = {
             (message["stream"], reading["seq"]): reading
-            for message in _heard(server, "readings")
+            for message in heard(server, "readings")
             for reading in message["readings"]
         }
         stored = {name: json.loads(data) for name, data in service.held().items()}
@@ -146,16 +146,16 @@ def test_the_signal_tells_the_reason(
     folder: Path, server: Peer, sign: signal.Signals, reason: str
 ) -> None:
     with running(folder) as service:
-        until(lambda: _heard(server, "presence"), WAIT_S, "presence")
+        until(lambda: heard(server, "presence"), WAIT_S, "presence")
         code, _ = service.end(sign)
-        until(lambda: len(_heard(server, "presence")) == 2, WAIT_S, "the goodbye")
+        until(lambda: len(heard(server, "presence")) == 2, WAIT_S, "the goodbye")
 
     assert code == 0
-    assert _heard(server, "presence")[1]["reason"] == reason
+    assert heard(server, "presence")[1]["reason"] == reason
 
 
 def test_with_a_broker_that_is_gone_the_end_is_just_as_quick(tmp_path: Path) -> None:
-    _configure(tmp_path, 'url = "mqtt://127.0.0.1:1"')
+    configure(tmp_path, 'url = "mqtt://127.0.0.1:1"')
     with running(tmp_path) as service:
         service.wait_held(2)
         code, took_s = service.end(signal.SIGTERM)
@@ -165,7 +165,7 @@ def test_with_a_broker_that_is_gone_the_end_is_just_as_quick(tmp_path: Path) -> 
 
 
 def test_a_broker_that_stands_still_does_not_hold_up_the_end(folder: Path, broker: Broker) -> None:
-    _configure(folder, f'url = "{broker.url}"\nkeepalive_s = 60')
+    configure(folder, f'url = "{broker.url}"\nkeepalive_s = 60')
     with running(folder) as service:
         until(lambda: "connected to" in service.log.read_text(), WAIT_S, "a connection")
         os.kill(broker.pid, signal.SIGSTOP)
@@ -179,15 +179,15 @@ def test_a_broker_that_stands_still_does_not_hold_up_the_end(folder: Path, broke
 
 def test_kill_9_lets_the_will_speak_and_the_stream_goes_on(folder: Path, server: Peer) -> None:
     with running(folder) as service:
-        until(lambda: _heard(server, "readings"), WAIT_S, "a reading")
+        until(lambda: heard(server, "readings"), WAIT_S, "a reading")
         service.end(signal.SIGKILL)
-        until(lambda: len(_heard(server, "presence")) == 2, WAIT_S, "the will")
+        until(lambda: len(heard(server, "presence")) == 2, WAIT_S, "the will")
     with running(folder) as service:
         before = len(service.held())
         service.wait_held(before + 2)
         service.end(signal.SIGTERM)
 
-    online, will, again, *_ = _heard(server, "presence")
+    online, will, again, *_ = heard(server, "presence")
     assert (will["state"], will["reason"], will["session"]) == (
         "offline",
         "lost",
@@ -201,37 +201,39 @@ def test_kill_9_lets_the_will_speak_and_the_stream_goes_on(folder: Path, server:
 
 def test_commands_and_settings_are_done_and_answered(folder: Path, server: Peer) -> None:
     with running(folder) as service:
-        until(lambda: len(_heard(server, "readings")) >= 2, WAIT_S, "two readings")
+        until(lambda: len(heard(server, "readings")) >= 2, WAIT_S, "two readings")
 
-        newest = _command(server, "reading")["result"]
+        newest = give_command(server, "reading")["result"]
         assert newest["reading"]["seq"] >= 2
-        assert _command(server, "probe", name="host")["result"]["value"]["memory_ratio"] > 0
-        assert "must be one of link," in _command(server, "probe", name="x")["result"]["error"]
-        again = _command(server, "resend", **{"from": 1, "to": 2})["result"]
+        assert give_command(server, "probe", name="host")["result"]["value"]["memory_ratio"] > 0
+        assert "must be one of link," in give_command(server, "probe", name="x")["result"]["error"]
+        again = give_command(server, "resend", **{"from": 1, "to": 2})["result"]
         assert again == {"stream": newest["stream"], "from": 1, "to": 2, "count": 2}
-        assert "from not above to" in _command(server, "resend", **{"from": 2})["result"]["error"]
+        assert (
+            "from not above to" in give_command(server, "resend", **{"from": 2})["result"]["error"]
+        )
 
         settings = {"v": 1, "site": SITE, "revision": 3, "window_s": 2}
         server.publish(wire.site_topic(SITE, "settings"), json.dumps(settings), retain=True)
         until(
             lambda: any(
                 reading["window_s"] == 2 and reading["settings_revision"] == 3
-                for message in _heard(server, "readings")
+                for message in heard(server, "readings")
                 for reading in message["readings"]
             ),
             WAIT_S,
             "a window of 2 s",
         )
-        assert any(r["id"] == "settings-3" and r["ok"] for r in _heard(server, "replies"))
+        assert any(r["id"] == "settings-3" and r["ok"] for r in heard(server, "replies"))
 
-        assert _command(server, "restart")["ok"]
+        assert give_command(server, "restart")["ok"]
         assert service.process.wait(WAIT_S) == 0
 
 
 def _answer_echoes(server: Peer) -> None:
     """What the server does for `check`: the command `echo` with the reply's id."""
     reply = until(
-        lambda: next((r for r in _heard(server, "replies") if r.get("echo")), None),
+        lambda: next((r for r in heard(server, "replies") if r.get("echo")), None),
         WAIT_S,
         "an echo",
     )
@@ -256,7 +258,7 @@ def test_check_alone_logs_in_and_leaves_no_trace_of_a_session(folder: Path, serv
     assert [row["name"] for row in told["checks"]] == [
         *("config", "spool", "clock", "link", "host", "clients", "domestic", "broker", "echo"),
     ]
-    assert _heard(server, "presence") == []
+    assert heard(server, "presence") == []
     assert not (folder / "spool").exists()
 
 
@@ -264,12 +266,12 @@ def test_check_asks_the_running_service_and_never_connects_beside_it(
     folder: Path, server: Peer
 ) -> None:
     with running(folder):
-        until(lambda: _heard(server, "readings"), WAIT_S, "a reading")
+        until(lambda: heard(server, "readings"), WAIT_S, "a reading")
         code, told = _check(folder, server)
 
         assert (code, told["ok"], told["service"]) == (0, True, True)
         assert {row["name"] for row in told["checks"]} >= {"service", "spool", "broker", "echo"}
-        assert len(_heard(server, "presence")) == 1
+        assert len(heard(server, "presence")) == 1
 
 
 def test_check_with_a_locked_spool_and_nobody_to_ask_does_not_log_in(
@@ -286,7 +288,7 @@ def test_check_with_a_locked_spool_and_nobody_to_ask_does_not_log_in(
 
 
 def test_check_names_what_fails_and_exits_with_1(tmp_path: Path) -> None:
-    _configure(tmp_path, 'url = "mqtt://127.0.0.1:1"')
+    configure(tmp_path, 'url = "mqtt://127.0.0.1:1"')
     done = _run(tmp_path, "check")
 
     assert done.returncode == 1
@@ -296,7 +298,7 @@ def test_check_names_what_fails_and_exits_with_1(tmp_path: Path) -> None:
 
 
 def test_reading_prints_one_valid_reading_and_touches_nothing(tmp_path: Path) -> None:
-    _configure(tmp_path, 'url = "mqtt://127.0.0.1:1"')
+    configure(tmp_path, 'url = "mqtt://127.0.0.1:1"')
     done = _run(tmp_path, "reading", "--json")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -320,7 +322,7 @@ def test_a_second_service_on_the_same_spool_gives_up_with_one_line(
     folder: Path, server: Peer
 ) -> None:
     with running(folder):
-        until(lambda: _heard(server, "presence"), WAIT_S, "presence")
+        until(lambda: heard(server, "presence"), WAIT_S, "presence")
         second = _run(folder, "run")
 
     assert second.returncode == 1
@@ -334,7 +336,7 @@ def test_a_second_service_on_the_same_spool_gives_up_with_one_line(
 def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2(
     tmp_path: Path, command: str
 ) -> None:
-    _configure(tmp_path, 'url = "mqtts://127.0.0.1"\nca_file = "ca.pem"')
+    configure(tmp_path, 'url = "mqtts://127.0.0.1"\nca_file = "ca.pem"')
     done = _run(tmp_path, command)
 
     assert done.returncode == 2
@@ -346,7 +348,7 @@ def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2(
 
 def test_a_certificate_file_that_holds_none_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
-    _configure(tmp_path, 'url = "mqtts://127.0.0.1"\nca_file = "ca.pem"')
+    configure(tmp_path, 'url = "mqtts://127.0.0.1"\nca_file = "ca.pem"')
     done = _run(tmp_path, "run")
 
     assert done.returncode == 2

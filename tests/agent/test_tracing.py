@@ -80,8 +80,7 @@ def test_a_rung_that_first_fails_has_its_trace_in_a_later_reading(tmp_path: Path
         far.route("default", "10.0.2.1")
         with inside(here.name):
             measuring = Measuring(
-                given,
-                window_s=lambda: given.reading.window_s,
+                lambda: given,
                 settings_revision=lambda: None,
                 further_errors=dict,
                 deliver=deliver,

@@ -1,0 +1,129 @@
+"""One test of throughput as JSON on stdout.
+
+    python -m agent.helpers.throughput '{"method": "iperf3", "server": "192.0.2.1", "seconds": 5}'
+
+    {"down_mbps": 19.1, "up_mbps": 9.8, "bytes": 18100000}
+
+or ``{"error": "one clear line"}``. A process of its own: it takes memory and processor time
+that the agent is to have back, and it can be killed when it hangs.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+_IPERF3_PORT = "5201"
+_SLACK_S = 15
+_UPLOAD_SIZES = [32768, 65536, 131072, 262144, 524288, 1048576, 7340032]
+_DOWNLOAD_SIZES = [350, 500, 750, 1000, 1500, 2000, 2500, 3000, 3500, 4000]
+
+Result = dict[str, Any]
+
+
+class FailedError(Exception):
+    """The test gave nothing; the text is one clear line."""
+
+
+def iperf3(server: str, seconds: int) -> Result:
+    """Upload, then download, against an iperf3 server."""
+    up = parse_iperf3(_iperf3_once(server, seconds))
+    down = parse_iperf3(_iperf3_once(server, seconds, "--reverse"))
+    return {"down_mbps": down[0], "up_mbps": up[0], "bytes": up[1] + down[1]}
+
+
+def _iperf3_once(server: str, seconds: int, *more: str) -> str:
+    host, _, port = server.partition(":")
+    command = ["iperf3", "--json", "--client", host, "--port", port or _IPERF3_PORT]
+    command += ["--time", str(seconds), *more]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds + _SLACK_S, check=False
+        ).stdout
+    except FileNotFoundError:
+        raise FailedError("iperf3 is not installed; apt-get install iperf3") from None
+    except subprocess.TimeoutExpired:
+        raise FailedError(f"iperf3 to {server}: no end after {seconds + _SLACK_S} s") from None
+
+
+def parse_iperf3(text: str) -> tuple[float, int]:
+    """Mbit/s that arrived, and the bytes that were sent for it, of ``iperf3 --json``.
+
+    What was sent is no measure of a link: it counts what queues still hold.
+
+    Raises:
+        FailedError: iperf3 says why there is no result, or says nothing.
+    """
+    try:
+        report = json.loads(text)
+        if "error" in report:
+            raise FailedError(f"iperf3: {report['error']}")
+        received, sent = report["end"]["sum_received"], report["end"]["sum_sent"]
+        mbps = round(float(received["bits_per_second"]) / 1e6, 3)
+        return mbps, max(int(received["bytes"]), int(sent["bytes"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FailedError("iperf3 gave no report") from None
+
+
+def speedtest(server: str | None, seconds: int) -> Result:
+    """Download, then upload, against an own mini server or the nearest public one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its own, on newer Pythons
+        import speedtest as library  # type: ignore[import-untyped]  # it has no types
+
+    class Own(library.Speedtest):  # type: ignore[misc]  # the library has no types
+        """Asks nobody but the server that was named."""
+
+        def get_config(self) -> None:
+            self.lat_lon = (0.0, 0.0)
+            self.config.update(
+                client={"ip": "", "isp": "", "country": "", "lat": "0", "lon": "0"},
+                ignore_servers=[],
+                sizes={"upload": _UPLOAD_SIZES[4:], "download": _DOWNLOAD_SIZES},
+                counts={"upload": 17, "download": 4},
+                threads={"upload": 4, "download": 8},
+                upload_max=51,
+            )
+
+    try:
+        test = (Own if server else library.Speedtest)(secure=True)
+        test.config["length"] = {"upload": seconds, "download": seconds}
+        if server:
+            test.get_best_server(test.set_mini_server(server))
+        else:
+            test.get_servers([])
+            test.get_best_server()
+        down, up = test.download(), test.upload(pre_allocate=False)
+    except (library.SpeedtestException, OSError, ValueError) as err:
+        said = str(err) or type(err).__name__
+        raise FailedError(f"speedtest to {server or 'speedtest.net'}: {said}") from None
+    results = test.results
+    if not results.bytes_received:
+        raise FailedError(f"speedtest to {server or 'speedtest.net'}: nothing came back")
+    return {
+        "down_mbps": round(down / 1e6, 3),
+        "up_mbps": round(up / 1e6, 3),
+        "bytes": int(results.bytes_received + results.bytes_sent),
+        "server": str(results.server.get("url", "")),
+    }
+
+
+METHODS: dict[str, Callable[[Any, int], Result]] = {"speedtest": speedtest, "iperf3": iperf3}
+
+
+def main() -> int:
+    asked = json.loads(sys.argv[1])
+    try:
+        result = METHODS[asked["method"]](asked["server"], asked["seconds"])
+    except FailedError as err:
+        result = {"error": " ".join(str(err).split())}
+    print(json.dumps(result))
+    return 1 if "error" in result else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
