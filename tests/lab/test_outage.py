@@ -52,7 +52,8 @@ class Story(NamedTuple):
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Story:
     folder = tmp_path_factory.mktemp("outage")
-    health = {"offline_confirm_s": CONFIRM_S, "silence_windows": 60}
+    # Windows of 1 s: a few bad ones in a row are this story's blink, and no trouble to tell of.
+    health = {"offline_confirm_s": CONFIRM_S, "silence_windows": 60, "raise_windows": 600}
     sites = [CUT, BLINK, KILLED, POWERLESS]
     with (
         City(folder / "city", authority, sites, apart=True, health=health) as city,

@@ -16,7 +16,7 @@ from tests.lab import garbage
 from tests.lab.city import City
 from tests.lab.garbage import SITE, STREAM
 from tests.lab.journal import of_server
-from tests.lab.observer import Observer
+from tests.lab.observer import Observer, Seen
 from tests.lab.peer import Peer
 from tests.lab.pki import Authority
 from tests.wait import until
@@ -25,7 +25,8 @@ REAL = "maesa-0001"
 FAILING_INGEST = Path(__file__).parents[1] / "faults" / "failing_ingest.py"
 MOST_RSS_MIB = 300
 """Ten messages of 10 MiB wait in the broker at a time; ingest holds 32 MiB of them, and itself."""
-MOST_DELAY_S = 10.0
+MOST_DELAY_S = 30.0
+"""Generous, for a busy machine; without garbage it is half a second."""
 
 
 class Place:
@@ -146,14 +147,18 @@ def test_garbage_of_one_site_delays_no_other_and_fills_no_memory(place: Place) -
     sent = [s for s in place.observer.live_readings(REAL, since=began_at) if s.at < ended_at]
     assert sent, "the real agent sent nothing meanwhile, so nothing was shown"
     for seen in sent:
-        seq, stream = seen.body["readings"][-1]["seq"], seen.body["stream"]
-        acks = [
-            ack.at
-            for ack in place.observer.site(REAL, "acks", since=seen.at)
-            if ack.body["stream"] == stream and ack.body["through"] >= seq
-        ]
-        assert acks, f"seq {seq} was not acknowledged until the end"
-        assert acks[0] - seen.at < MOST_DELAY_S
+        acknowledged_at = until(lambda seen=seen: _acknowledged_at(place, seen), 60, "its ack")
+        assert acknowledged_at - seen.at < MOST_DELAY_S
+    first = place.observer.site(REAL, "acks", since=began_at)[0]
+    assert first.at < ended_at, "it had to wait until the garbage was over"
+
+
+def _acknowledged_at(place: Place, seen: Seen) -> float | None:
+    """When the server acknowledged a message of the real agent."""
+    stream, seq = seen.body["stream"], seen.body["readings"][-1]["seq"]
+    acks = place.observer.site(REAL, "acks", since=seen.at)
+    told = [a.at for a in acks if a.body["stream"] == stream and a.body["through"] >= seq]
+    return told[0] if told else None
 
 
 def test_a_message_on_which_our_own_code_fails_is_set_aside_and_the_stream_goes_on(
