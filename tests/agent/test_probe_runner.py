@@ -36,7 +36,10 @@ def raising(err: Exception) -> Probe:
 
 
 def test_the_once_a_window_probes_are_these() -> None:
-    assert set(PROBES) == {"link", "dns", "filter", "web", "ntp", "host", "clients"}
+    assert set(PROBES) == {
+        *("access_points", "clients", "dns", "filter", "host", "link", "ntp"),
+        *("walk", "web", "wifi"),
+    }
 
 
 def test_a_value_is_the_outcome() -> None:
