@@ -241,6 +241,21 @@ def test_an_outage_names_its_cause_with_the_reading_that_ends_it() -> None:
     assert resolved.cause.verdict == "power"
 
 
+def test_the_gap_lasts_until_the_reading_whatever_was_said_in_between() -> None:
+    """The boot is 110 s old: younger than the outage, older than the last presence."""
+    story = alive()
+    story.waits(1150)
+    story.online(1400, "two")
+    story.offline(1420, "two", "stopped")
+    story.online(1430, "three")
+    story.device.restart("boot-2", 1390)
+    [resolved, _] = story.reads(1500)
+
+    assert isinstance(resolved, Resolved)
+    assert resolved.cause is not None
+    assert resolved.cause.verdict == "power"
+
+
 def test_an_outage_before_any_reading_has_no_known_cause() -> None:
     story = Story()
     story.online(1000, "one")

@@ -79,6 +79,14 @@ def test_a_session_that_came_before_we_were_caught_up_is_known_but_not_vouched_f
     assert story.health.heard_at == 1990
 
 
+def test_on_the_first_start_a_queued_session_is_not_vouched_for_either() -> None:
+    story = Story()
+    story.online(1000, "one", caught_up=False)
+    story.offline(1001, "one")
+
+    assert story.waits(1149) == ()
+
+
 def test_our_absence_wakes_nobody_up() -> None:
     story = alive()
     story.waits(1150)

@@ -212,6 +212,18 @@ def test_a_device_that_keeps_rebooting_cleanly_but_delivers_nothing_falls_silent
     assert opened.detected_at == 1015 + 300
 
 
+def test_each_reading_lets_a_clean_end_count_again() -> None:
+    story = Story()
+    story.reads(1000)
+    story.offline(1010, "one", "stopped")
+    story.online(1020, "two")
+    story.reads(1060)
+    story.offline(1110, "two", "stopped")
+
+    assert story.waits(1259) == ()
+    assert story.waits(1260) != ()
+
+
 def test_each_reading_lets_a_presence_count_again() -> None:
     story = Story()
     story.reads(1000)

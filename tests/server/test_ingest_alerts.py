@@ -274,9 +274,11 @@ def test_what_should_stand_is_what_stands(centre: Centre) -> None:
 
 def test_the_ack_that_stands_is_that_of_the_newest_stream(centre: Centre) -> None:
     old, new = Device(), Device(stream=identity("another"))
-    late = Device(site=OTHER)
+    late, found = Device(site=OTHER), Device(stream=identity("found again"))
     late.reading(500)
-    centre.hears(old.live(1000), new.live(1060), old.message(1061, 1), late.message(1061, 1))
+    found.reading(500)
+    centre.hears(old.live(1000), new.live(1060), old.message(1061, 1))
+    centre.hears(late.message(1061, 1), found.message(1061, 1))
 
     assert centre.standing()[f"sites/{SITE}/acks"]["stream"] == new.stream
     assert centre.standing()[f"sites/{OTHER}/acks"]["through"] == 1
