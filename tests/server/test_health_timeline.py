@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from server.health import Opened, Resolved
 from server.model import Kind
@@ -12,8 +12,8 @@ from tests.server.made import Story
 
 PAGE = Path(__file__).parents[2] / "docs" / "health.md"
 START = 10_000.0
-LOSSY = {"ping": {"domestic": {"sent": 60, "loss_ratio": 0.12}}}
-CLEAN = {"ping": {"domestic": {"sent": 60, "loss_ratio": 0.0}}}
+LOSSY: dict[str, Any] = {"ping": {"domestic": {"sent": 60, "loss_ratio": 0.12}}}
+CLEAN: dict[str, Any] = {"ping": {"domestic": {"sent": 60, "loss_ratio": 0.0}}}
 
 
 class Line(NamedTuple):
