@@ -4,7 +4,10 @@ Rules
  1. The newest reading goes first, alone; the backlog follows, oldest first.
  2. A stream's backlog begins behind what the server has (`through`), and what was
     sent on this connection is not sent again on it, unless
- 3. the server asks for it, or its `through` goes back (it was restored).
+ 3. the server asks for it, or its `through` goes back (it was restored), or
+ 4. an older stream was lost on the way to its end: the server has a reading of the
+    newest stream that was sent behind it, and not that end. Of the newest stream it
+    sees the hole and asks; behind the end of an older one it can see nothing.
 """
 
 from __future__ import annotations
@@ -55,6 +58,8 @@ class Drain:
         self._next: dict[str, int] = {}
         self._ahead: set[tuple[str, int]] = set()
         self._ranges: deque[Range] = deque()
+        self._proofs: dict[str, tuple[str, int]] = {}
+        self._tried: dict[str, int] = {}
 
     def newest(self) -> Batch | None:
         """The newest reading, unless it was sent or the server has it (rule 1)."""
@@ -115,6 +120,28 @@ class Drain:
         """The server has less than it had: send again what follows (rule 3)."""
         self._next[stream] = min(self._next.get(stream, 0), through + 1)
         self._ahead = {(name, seq) for name, seq in self._ahead if name != stream or seq <= through}
+
+    def recover(self) -> list[Range]:
+        """Go back in what was lost (rule 4), and tell which readings; to be called now and then.
+
+        Once for each place in a stream: where that does not help, the next connection may.
+        """
+        lost: list[Range] = []
+        streams = self._spool.streams()
+        for stream in streams[:-1]:
+            name, newest = stream.stream, streams[-1]
+            if stream.through >= stream.end or self._place(stream) <= stream.end:
+                self._proofs.pop(name, None)
+                continue
+            proof = self._proofs.get(name)
+            if proof is None or proof[0] != newest.stream:
+                self._proofs[name] = (newest.stream, newest.end + 1)
+            elif newest.through >= proof[1] and self._tried.get(name) != stream.through:
+                self._tried[name] = stream.through
+                del self._proofs[name]
+                self.went_back(name, stream.through)
+                lost.append(Range(name, self._place(stream), stream.end))
+        return lost
 
     def resend(self, asked: Range) -> None:
         """Send again what is held of a range (rule 3), save what is still to be sent."""

@@ -31,6 +31,8 @@ BACKLOG_IN_FLIGHT = 10
 """Leaves room for the newest reading and for replies within the connection's 20."""
 ACKS_WAIT_S = 1.0
 """The backlog waits so long for the retained acks, which tell where it begins."""
+RECOVER_S = 5.0
+"""How often it is looked for what was lost on the way."""
 GOODBYE_S = 1.8
 _STEADY_S = 30.0
 _MAX_REPLIES = 100
@@ -181,6 +183,7 @@ class Publisher:
         begun_s = time.monotonic()
         next_backlog_s = begun_s + ACKS_WAIT_S
         idle_s = min(1.0, self._mqtt.keepalive_s / 4)
+        next_look_s = begun_s + RECOVER_S
         told: str | None = None
         first: int | None = None
         while connection.alive and self._goodbye is None:
@@ -188,6 +191,9 @@ class Publisher:
             if self._acked_newest() and next_backlog_s == begun_s + ACKS_WAIT_S:
                 next_backlog_s = now_s
             self._send_small(connection)
+            if now_s >= next_look_s:
+                next_look_s = now_s + RECOVER_S
+                self._recover()
             waits = False
             if now_s >= next_backlog_s and len(connection.in_flight) < self._room(connection):
                 batch = self._drain.backlog()
@@ -207,6 +213,10 @@ class Publisher:
                 told = connection.refused
                 log.warning("%s", told)
                 self._connected, self._state = False, told
+
+    def _recover(self) -> None:
+        for lost in self._drain.recover():
+            log.warning("seq %d to %d were lost on the way; sending again", lost.first, lost.last)
 
     def _acked_newest(self) -> bool:
         newest = self._spool.newest
