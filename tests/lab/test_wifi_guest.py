@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.wifi import machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
+pytestmark = [pytest.mark.guest, pytest.mark.slow, pytest.mark.needs_root]
 _WITHIN_S = 900.0
 Scenes = list[dict[str, Any]]
 
@@ -18,7 +18,7 @@ Scenes = list[dict[str, Any]]
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """All that the guest told, scene by scene."""
     if missing := machine.programs_missing():
-        pytest.skip(f"needs {', '.join(missing)}: run `make test-slow` as root")
+        pytest.skip(f"needs {', '.join(missing)}: run `make test-guest` as root")
     folder = tmp_path_factory.mktemp("guest")
     said = machine.run(machine.kernel(folder), folder, _WITHIN_S)
     told = [json.loads(line[3:]) for line in said.splitlines() if line.startswith("@@ ")]
