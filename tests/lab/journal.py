@@ -78,6 +78,18 @@ def fill(agent: Agent, count: int) -> None:
         spool.close()
 
 
+def tear(agent: Agent) -> None:
+    """Let the end of what was written last never have reached the disk: a power cut.
+
+    Of an agent that was killed this is its last reading, of one that ended in order only the
+    mark that says so. Either way a new stream must begin.
+    """
+    segment = max(agent.spool.glob("*.seg"))
+    data = segment.read_bytes()
+    end = len(data.rstrip(b"\0")) - 3
+    segment.write_bytes(data[:end].ljust(len(data), b"\0"))
+
+
 def _reading(seq: int, ago_s: float, window_s: float) -> bytes:
     now = clock.uptime_s()
     return wire.encode(

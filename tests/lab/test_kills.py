@@ -19,7 +19,7 @@ from agent import wire
 from agent.spool import held
 from tests.lab import garbage
 from tests.lab.city import Agent, City
-from tests.lab.journal import assert_settles, fill, of_agent, of_server
+from tests.lab.journal import assert_settles, fill, of_agent, of_server, tear
 from tests.lab.observer import Observer
 from tests.lab.peer import Peer
 from tests.lab.pki import Authority
@@ -140,7 +140,7 @@ def test_a_seq_that_the_server_has_and_a_torn_spool_has_lost_is_never_used_again
         until(lambda: len(observer.site(agent.site, "acks")) >= 3, 30, "three acks")
         agent.kill9()
         before = of_agent(agent)
-        _tear_last_record(max(agent.spool.glob("*.seg")))
+        tear(agent)
         city.ingest.kill9()
         city.broker.kill9()
         city.broker.forget()
@@ -164,13 +164,6 @@ def test_a_seq_that_the_server_has_and_a_torn_spool_has_lost_is_never_used_again
 def _names(agent: Agent) -> set[tuple[str, int]]:
     """Which readings an agent holds."""
     return {(stream, seq) for stream, seq, _ in held(agent.spool)}
-
-
-def _tear_last_record(segment: Path) -> None:
-    """Let the end of the last record never have reached the disk."""
-    data = segment.read_bytes()
-    end = len(data.rstrip(b"\0"))
-    segment.write_bytes(data[: end - 20] + bytes(len(data) - end + 20))
 
 
 @pytest.mark.slow
