@@ -6,6 +6,8 @@ lost. What lies beyond it with holes between is kept as closed ranges.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from msgspec import Struct
 
 
@@ -19,22 +21,33 @@ class SeqSet(Struct, frozen=True):
         """Whether `seq` is accounted for."""
         if seq <= self.through:
             return True
-        return any(low <= seq <= high for low, high in self.beyond)
+        at = self._first_above(seq)
+        return at > 0 and seq <= self.beyond[at - 1][1]
+
+    def _first_above(self, seq: int) -> int:
+        """Index of the first range that begins above `seq`."""
+        return bisect_left(self.beyond, (seq + 1, 0))
 
     def add(self, seq: int) -> SeqSet:
-        """The set with `seq` accounted for as well."""
+        """The set with `seq` accounted for as well.
+
+        Quick also for the set of a device that sends every second seq.
+        """
         if seq == self.through + 1 and not self.beyond:
             return SeqSet(seq)
         if self.has(seq):
             return self
-        ranges = sorted([*self.beyond, (seq, seq)])
-        merged = [ranges[0]]
-        for low, high in ranges[1:]:
-            if low == merged[-1][1] + 1:
-                merged[-1] = (merged[-1][0], high)
-            else:
-                merged.append((low, high))
-        return _settled(self.through, merged)
+        ranges, end = self.beyond, self._first_above(seq)
+        low, high, start = seq, seq, end
+        if start > 0 and ranges[start - 1][1] == seq - 1:
+            start -= 1
+            low = ranges[start][0]
+        if end < len(ranges) and ranges[end][0] == seq + 1:
+            high = ranges[end][1]
+            end += 1
+        if low == self.through + 1:
+            return SeqSet(high, ranges[end:])
+        return SeqSet(self.through, (*ranges[:start], (low, high), *ranges[end:]))
 
     def forget_below(self, oldest: int) -> tuple[SeqSet, int]:
         """The set once all below `oldest` is known lost, and how many that are new.
