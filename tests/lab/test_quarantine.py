@@ -133,7 +133,10 @@ def test_a_cleared_presence_is_no_message(place: Place) -> None:
 
 
 def test_garbage_of_one_site_delays_no_other_and_fills_no_memory(place: Place) -> None:
-    """More than 300 MB, which would be 13 GB unpacked; a real agent sends all the while."""
+    """More than 300 MB, which would be 13 GB unpacked; a real agent sends all the while.
+
+    Then a stream of which every second reading is missing, so that 10,000 holes are kept.
+    """
     began_at = time.time()
     heavy = [one.payload for one in garbage.messages() if len(one.payload) > 10_000_000]
     for _ in range(15):
@@ -141,6 +144,10 @@ def test_garbage_of_one_site_delays_no_other_and_fills_no_memory(place: Place) -
             place.say("readings", payload)
     for _ in range(200):
         place.say("readings", garbage.BOMB)
+    holed = "44444444-4444-4444-8444-444444444444"
+    for first in range(2, 20_000, 200):
+        seqs = range(first, first + 200, 2)
+        place.say("readings", garbage.message(*map(garbage.reading, seqs), stream=holed))
     place.settle()
     ended_at = time.time()
     assert place.city.ingest.peak_rss_mib() < MOST_RSS_MIB
