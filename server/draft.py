@@ -137,7 +137,7 @@ class Draft:
             isp=place.isp,
             title=payloads.title(place, event.kind, event.reasons),
             opened_at=event.opened_at,
-            detected_at=event.detected_at,
+            detected_at=max(event.detected_at, event.opened_at),  # our clock may go back
             reasons=event.reasons,
         )
         self.put_incident(incident)

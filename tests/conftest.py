@@ -19,7 +19,10 @@ REQUIRE_ALL = os.environ.get("PANTAU_REQUIRE_ALL") == "1"
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 # How fast an example runs says something about the machine, not about Pantau.
-hypothesis.settings.register_profile("pantau", deadline=None, print_blob=True)
+# Continuous integration tries the same examples each time, everybody else new ones.
+hypothesis.settings.register_profile(
+    "pantau", deadline=None, print_blob=True, derandomize=os.environ.get("CI") == "true"
+)
 hypothesis.settings.load_profile("pantau")
 
 _left_out: list[str] = []
