@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import random
 import signal
@@ -48,6 +49,17 @@ def run(args: argparse.Namespace) -> int:
     return asyncio.run(Service(settings).run())
 
 
+def _spare_collector() -> None:
+    """Collect garbage seldom, and never look at what stays for good.
+
+    A batch makes thousands of objects that hold no cycles; looking for cycles among
+    them and in the memory of 9,000 sites cost a tenth of ingest's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+
+
 class Service:
     """Ingest with its store, over all its connections."""
 
@@ -56,6 +68,7 @@ class Service:
         self._store = open_store(settings.store.url)
         self._ingest = Ingest(self._store, settings.health, settings.alerts.resolved_retain_s)
         self._ingest.refresh_registry(time.time())
+        _spare_collector()
         self._blind_since = self._ingest.alive_at()
         self._holes = Holes()
         self._said = ""
