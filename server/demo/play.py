@@ -70,6 +70,11 @@ async def _play(folder: Path, show: Show, story_s: float, *, endless: bool) -> V
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # Connections that end while they open make gmqtt stumble over its own sockets; once the
+    # end has begun, nobody needs to know.
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: None if stop.is_set() else loop.default_exception_handler(context)
+    )
     house = House(folder)
     demo = None
     try:
@@ -79,9 +84,7 @@ async def _play(folder: Path, show: Show, story_s: float, *, endless: bool) -> V
             demo = Demo(house, show, story_s, endless=endless)
             await _first(demo.play(), stop.wait(), house.mishap())
     finally:
-        # Connections that end while they open make gmqtt stumble over its own sockets; what
-        # counts has been told by now.
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        stop.set()
         await house.close()
     return demo.verdict if demo else None
 
