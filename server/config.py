@@ -190,7 +190,7 @@ def _check_file(key: str, file: Path | None) -> None:
 def _check_rules(rules: Rules) -> None:
     for one in fields(Rules):
         value, key = getattr(rules, one.name), f"health.{one.name}"
-        least = 0 if "_clear_" in one.name else math.ulp(0)
+        least = 0 if "_clear_" in one.name or "floor_" in one.name else math.ulp(0)
         if not least <= value < math.inf:
             raise _impossible(key, value, "give a number above 0")
         if one.name.endswith("_ratio") and value > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Literal
 
 UNREGISTERED = "-"
 """District and ISP of a site that the registry does not know."""
@@ -29,6 +30,8 @@ class Kind(StrEnum):
     SITE_DEGRADED = "site_degraded"
     ACCESS_POINT_OFFLINE = "access_point_offline"
     AGENT_PROBLEM = "agent_problem"
+    SITE_FLAPPING = "site_flapping"
+    GROUP_OUTAGE = "group_outage"
 
 
 SEVERITY = {
@@ -36,6 +39,8 @@ SEVERITY = {
     Kind.SITE_DEGRADED: "warning",
     Kind.ACCESS_POINT_OFFLINE: "warning",
     Kind.AGENT_PROBLEM: "warning",
+    Kind.SITE_FLAPPING: "warning",
+    Kind.GROUP_OUTAGE: "critical",
 }
 
 
@@ -54,6 +59,10 @@ class Site:
     backhaul: str = ""
     power_area: str = ""
     retired: bool = False
+    address: str = ""
+    """Public or tunnel address that the centre pings; empty: it pings none."""
+    access_points: tuple[str, ...] = ()
+    """The access points that the site should have, by the names in its readings."""
 
     @property
     def registered(self) -> bool:
@@ -75,9 +84,59 @@ class Cause:
     evidence: tuple[str, ...] = ()
 
 
+Scope = Literal["site", "contract", "district", "isp"]
+"""What a rule or a maintenance is for; in this order the most specific wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTerm:
+    """A site's row of the registry while it was valid: `valid_from` <= t < `valid_to`."""
+
+    site: Site
+    valid_from: float
+    valid_to: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The terms of a contract while they are valid."""
+
+    id: str
+    valid_from: float
+    valid_to: float | None = None
+    isp: str = ""
+    floor_down_mbps: float | None = None
+    floor_rtt_ms: float | None = None
+    floor_loss_ratio: float | None = None
+    availability_ratio: float | None = None
+    """What is promised for a month."""
+    grace_s: float = 0.0
+    """An outage up to this long is excluded."""
+    excludes: tuple[str, ...] = ("maintenance",)
+    """What is not charged: ``maintenance``, ``power``."""
+    price: float | None = None
+    """For one site and month, in `currency`."""
+    currency: str = "IDR"
+    restitution: tuple[tuple[float, float], ...] = ()
+    """Steps (availability ratio, share of the price): below the ratio, the share is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """Announced work: what goes down meanwhile is not alerted."""
+
+    id: str
+    scope: Scope
+    name: str  # the site, contract, district or ISP
+    from_at: float
+    to_at: float
+    note: str = ""
+    cancelled_at: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One outage or trouble of one site; each change raises `revision`."""
+    """One outage or trouble of a site, or of a group; each change raises `revision`."""
 
     id: str
     kind: Kind
@@ -91,6 +150,22 @@ class Incident:
     resolved_at: float | None = None
     reasons: tuple[str, ...] = ()
     cause: Cause = field(default_factory=Cause)
+    group: str | None = None
+    """The incident that stands for this one (a group's, or the site's flapping)."""
+    sites: tuple[str, ...] = ()
+    """The members of a group; empty where `site` is the only one."""
+    places: tuple[tuple[str, str], ...] = ()
+    """District and ISP of each of `sites`, in the same order."""
+    dimension: str = ""
+    """What the members share, such as ``isp telkom`` or ``power_area bitung-2``."""
+    maintenance: bool = False
+    """It fell into announced work, and was not alerted."""
+    down: tuple[tuple[float, float | None], ...] | None = None
+    """When there was no service, by the agent's own account; None: not known."""
+    held_until: float = 0.0
+    """Not alerted before: a group may take it over."""
+    told: bool = False
+    """An alert for it stands, or stood, at the broker."""
 
     @property
     def firing(self) -> bool:
@@ -130,3 +205,10 @@ class Rules:
     rtt_clear_ms: float = 100.0
     temperature_raise_c: float = 80.0
     temperature_clear_c: float = 75.0
+    floor_down_mbps: float = 0.0
+    """Throughput below it in two tests running degrades; 0: not judged."""
+    flap_start_ratio: float = 0.5
+    """Weighted share of changes, over the last 20, from which a site flaps."""
+    flap_stop_ratio: float = 0.25
+    flap_window_s: float = 3600.0
+    """Changes older than this count no more."""

@@ -22,6 +22,8 @@ _TITLES = {
     Kind.SITE_DEGRADED: "{name} is degraded: {reasons}",
     Kind.ACCESS_POINT_OFFLINE: "{name}: {reasons}",
     Kind.AGENT_PROBLEM: "{name}: trouble with the device: {reasons}",
+    Kind.SITE_FLAPPING: "{name} is flapping: {reasons}",
+    Kind.GROUP_OUTAGE: "{name}: {reasons}",
 }
 
 _json = msgspec.json.Encoder()

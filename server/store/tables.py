@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import astuple, replace
+from typing import Any
 
 import msgspec
 
@@ -26,13 +27,14 @@ _HEAD_BYTES = 4096  # kept of a quarantined payload
 _QUARANTINE_ROWS = 100_000  # the oldest go first: garbage must not fill the disk
 _SITE_COLUMNS = (
     "id, name, district, isp, contract, latitude, longitude,"
-    " timezone, backhaul, power_area, retired"
+    " timezone, backhaul, power_area, retired, address, access_points"
 )
 _READING_COLUMNS = "stream_id, seq, received_at, taken_at, flags, message, place"
 
 _json = msgspec.json.Encoder()
 _health = msgspec.json.Decoder(Health)
 _incident = msgspec.json.Decoder(Incident)
+_names = msgspec.json.Decoder(tuple[str, ...])
 _ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
@@ -41,12 +43,12 @@ class SqliteStore(Database):
 
     def sites(self) -> dict[str, Site]:
         rows = self._each(f"SELECT {_SITE_COLUMNS} FROM sites ORDER BY id")  # noqa: S608  # a constant
-        return {row[0]: replace(Site(*row[:10]), retired=bool(row[10])) for row in rows}
+        return {row[0]: _site(*row) for row in rows}
 
     def put_sites(self, sites: Iterable[Site]) -> None:
         self._many(
-            f"INSERT OR REPLACE INTO sites ({_SITE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # a constant
-            [tuple(asdict(site).values()) for site in sites],
+            f"INSERT OR REPLACE INTO sites ({_SITE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # a constant
+            [(*astuple(site)[:-1], _json.encode(site.access_points).decode()) for site in sites],
         )
         self._run("UPDATE meta SET value = value + 1 WHERE key = 'registry_version'")
 
@@ -253,6 +255,11 @@ class SqliteStore(Database):
 
     def set_alive_at(self, now: float) -> None:
         self._run("INSERT OR REPLACE INTO meta (key, value) VALUES ('alive_at', ?)", [now])
+
+
+def _site(*row: Any) -> Site:
+    site = Site(*row)
+    return replace(site, retired=bool(site.retired), access_points=_names.decode(row[-1]))
 
 
 class _Bodies:

@@ -235,6 +235,8 @@ def test_sites_list_shows_the_registry(city: Run) -> None:
         "backhaul": "",
         "power_area": "",
         "retired": False,
+        "address": "",
+        "access_points": [],
     }
     assert "Kantor [Lurah]" in city("sites", "list").out
 
