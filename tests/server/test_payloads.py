@@ -53,7 +53,8 @@ def test_nothing_is_resolved_before_it_was_detected() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_only_an_outage_is_critical(kind: Kind) -> None:
-    assert SEVERITY[kind] == ("critical" if kind is Kind.SITE_OFFLINE else "warning")
+    outages = (Kind.SITE_OFFLINE, Kind.GROUP_OUTAGE)
+    assert SEVERITY[kind] == ("critical" if kind in outages else "warning")
 
 
 @pytest.mark.parametrize(
