@@ -1,7 +1,8 @@
-"""The device itself: processor, memory, disk, temperature, supply voltage."""
+"""The device itself: processor, memory, disk and its health, temperature, supply voltage."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,31 +10,52 @@ import psutil
 from msgspec import UNSET, UnsetType
 
 from agent import wire
-from agent.probes.runner import Context
+from agent.probes.board import Board
+from agent.probes.runner import Context, ProbeError
+from agent.probes.storage import storage
 
-_HWMON = Path("/sys/class/hwmon")
 _PROCESSOR_SENSORS = ("cpu_thermal", "cpu-thermal", "soc_thermal", "coretemp", "k10temp")
 _PLAUSIBLE_C = range(-40, 151)
 
 
 class HostProbe:
-    """Load since the last run, the rest as it stands; the first run has no load."""
+    """Load since the last run, the rest as it stands; the first run has no load.
 
-    def __init__(self, hwmon: Path = _HWMON) -> None:
-        self._hwmon = hwmon
+    Args:
+        sysfs: where the kernel's files on board and disk are.
+    """
+
+    def __init__(self, sysfs: Path = Path("/sys")) -> None:
+        self._sysfs = sysfs
+        self._board = Board(sysfs)
         self._before: tuple[float, float] | None = None
 
     def __call__(self, context: Context) -> wire.Host:
+        """Raises:
+        ProbeError: the board does not tell of its supply; with all the rest.
+        """
         now = _busy_and_total()
         before, self._before = self._before, now
         disk = psutil.disk_usage(context.disk_path)
-        return wire.Host(
+        kept = storage(context.disk_path, self._sysfs)
+        supply, problem = self._board.look(time.monotonic(), context.deadline_s / 2)
+        host = wire.Host(
             cpu_ratio=cpu_ratio(before, now),
             memory_ratio=_ratio(psutil.virtual_memory().percent / 100),
             disk_ratio=_ratio(disk.percent / 100),
             temperature_c=temperature_c(_sensors()),
-            undervoltage=undervoltage(self._hwmon),
+            undervoltage=supply.undervoltage,
+            undervoltage_seen=supply.undervoltage_seen,
+            throttled=supply.throttled,
+            throttled_seen=supply.throttled_seen,
+            storage_errors=kept.errors,
+            storage_read_only=kept.read_only,
+            storage_worn_ratio=kept.worn_ratio,
+            storage_spare_blocks=kept.spare_blocks,
         )
+        if problem is not None:
+            raise ProbeError(problem, host)
+        return host
 
 
 def _busy_and_total() -> tuple[float, float]:
@@ -65,14 +87,3 @@ def temperature_c(sensors: Mapping[str, Iterable[float]]) -> float | UnsetType:
     every = [c for readings in sensors.values() for c in readings]
     plausible = [c for c in processor or every if round(c) in _PLAUSIBLE_C]
     return round(max(plausible), 1) if plausible else UNSET
-
-
-def undervoltage(hwmon: Path) -> bool | UnsetType:
-    """Whether a Raspberry Pi's supply is too low (driver ``rpi_volt``); absent elsewhere."""
-    for chip in sorted(hwmon.glob("hwmon*")):
-        try:
-            if (chip / "name").read_text().strip() == "rpi_volt":
-                return (chip / "in0_lcrit_alarm").read_text().strip() == "1"
-        except OSError:
-            continue  # a chip that went away, or a kernel without the alarm: not measured
-    return UNSET

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from msgspec import UNSET
 
 from agent import wire
 from agent.probes import run
-from agent.probes.host import HostProbe, cpu_ratio, temperature_c, undervoltage
+from agent.probes.host import HostProbe, cpu_ratio, temperature_c
 from agent.probes.runner import Context
-
-
-def chip(folder: Path, number: int, name: str, alarm: str | None) -> None:
-    path = folder / f"hwmon{number}"
-    path.mkdir(parents=True)
-    (path / "name").write_text(name + "\n")
-    if alarm is not None:
-        (path / "in0_lcrit_alarm").write_text(alarm + "\n")
 
 
 def test_this_machine_has_load_memory_and_disk() -> None:
@@ -63,27 +53,6 @@ def test_the_hottest_plausible_processor_sensor_counts(
     sensors: dict[str, list[float]], expected: object
 ) -> None:
     assert temperature_c(sensors) == expected
-
-
-@pytest.mark.parametrize(("alarm", "expected"), [("0", False), ("1", True)])
-def test_a_raspberry_pi_says_whether_its_supply_is_too_low(
-    tmp_path: Path, alarm: str, expected: bool
-) -> None:
-    chip(tmp_path, 0, "cpu_thermal", None)
-    chip(tmp_path, 1, "rpi_volt", alarm)
-    assert undervoltage(tmp_path) is expected
-    assert HostProbe(tmp_path)(Context()).undervoltage is expected
-
-
-def test_other_boards_do_not_measure_their_supply(tmp_path: Path) -> None:
-    chip(tmp_path, 0, "coretemp", "1")
-    assert undervoltage(tmp_path) is UNSET
-    assert undervoltage(tmp_path / "none") is UNSET
-
-
-def test_a_kernel_without_the_alarm_does_not_measure_it(tmp_path: Path) -> None:
-    chip(tmp_path, 0, "rpi_volt", None)
-    assert undervoltage(tmp_path) is UNSET
 
 
 def test_a_section_that_is_measured_is_valid_on_the_wire() -> None:
