@@ -1,11 +1,13 @@
 """What the agent costs its device, beside others that watch a network.
 
-    bench/footprint [--minutes 5] [--imports]
+    bench/footprint [--minutes 5] [--only python agent] [--imports]
 
 All run at the same time in one namespace, so they share whatever load the machine has:
 
     python      a bare Python that sleeps
     agent       `pantau-agent run`: four targets at 1 Hz, windows of 60 s, mosquitto
+    agent-lan   the same on a router with a local network, where it counts the devices each
+                window: pyroute2 is loaded and used, as with a radio
     collectd    the plugins ping (the same four at 1 Hz), mqtt, cpu, memory, interface
     exporters   prometheus-node-exporter, and prometheus-blackbox-exporter, which is asked
                 for an ICMP echo to each of the four every second (node exporter: each minute)
@@ -38,6 +40,7 @@ from tests.lab.process import Service
 
 TARGETS = [f"10.98.0.{n}" for n in (1, 11, 12, 13)]
 RESULTS = Path(__file__).parent / "results" / "footprint.json"
+CONTENDERS = ("python", "agent", "agent-lan", "collectd", "exporters", "scraper")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _STARTS = 5
 _COLLECTD = """
@@ -99,30 +102,28 @@ def memory_mib(pid: int) -> dict[str, float]:
     return {name.lower(): round(sizes[name] / 1024, 1) for name in ("Rss", "Pss")}
 
 
-def services(folder: Path, near: Namespace) -> dict[str, list[Service]]:
+def agent_run(folder: Path, site: str) -> list[str]:
+    """The command line of an agent for `site`, whose files are put into `folder`."""
+    config = folder / f"{site}.toml"
+    rungs = ("gateway", "isp", "domestic", "world")
+    tables = {
+        "mqtt": {"url": "mqtt://10.98.0.1:1883"},
+        "spool": {"path": str(folder / f"{site}-spool")},
+        "targets": {rung: [address] for rung, address in zip(rungs, TARGETS, strict=True)},
+    }
+    config.write_text(toml({"site": site}, tables))
+    return [PANTAU_AGENT, "run", "--config", str(config)]
+
+
+def services(folder: Path, near: Namespace, router: Namespace) -> dict[str, list[Service]]:
     """Each contender's processes, not yet started; the scraper costs nobody anything."""
-    config = folder / "agent.toml"
-    config.write_text(
-        toml(
-            {"site": "bench-0001"},
-            {
-                "mqtt": {"url": "mqtt://10.98.0.1:1883"},
-                "spool": {"path": str(folder / "spool")},
-                "targets": {
-                    rung: [address]
-                    for rung, address in zip(
-                        ("gateway", "isp", "domestic", "world"), TARGETS, strict=True
-                    )
-                },
-            },
-        )
-    )
     hosts = "\n".join(f'  Host "{address}"' for address in TARGETS)
     (folder / "collectd.conf").write_text(_COLLECTD.format(folder=folder, hosts=hosts))
     (folder / "blackbox.yml").write_text(_BLACKBOX)
     commands = {
         "python": [[sys.executable, "-c", "import time; time.sleep(1e6)"]],
-        "agent": [[PANTAU_AGENT, "run", "--config", str(config)]],
+        "agent": [agent_run(folder, "bench-0001")],
+        "agent-lan": [agent_run(folder, "bench-0002")],
         "collectd": [["collectd", "-f", "-C", str(folder / "collectd.conf")]],
         "exporters": [
             ["prometheus-node-exporter", "--web.listen-address=127.0.0.1:9100"],
@@ -131,9 +132,13 @@ def services(folder: Path, near: Namespace) -> dict[str, list[Service]]:
         ],
         "scraper": [[sys.executable, "-c", _SCRAPER, *TARGETS]],
     }  # fmt: skip
+
+    def place(name: str) -> Namespace:
+        return router if name == "agent-lan" else near
+
     return {
         name: [
-            Service(name, near.within(*command), folder / f"{name}-{at}.log")
+            Service(name, place(name).within(*command), folder / f"{name}-{at}.log")
             for at, command in enumerate(lines)
         ]
         for name, lines in commands.items()
@@ -148,24 +153,31 @@ def start_s(agent: Service) -> float:
     return time.monotonic() - begun_s
 
 
-def measure(minutes: int) -> dict[str, object]:
-    """All contenders side by side for some minutes."""
+def measure(minutes: int, only: list[str] | None) -> dict[str, object]:
+    """The contenders side by side for some minutes."""
     with (
         tempfile.TemporaryDirectory(prefix="pantau-footprint-") as name,
         contextlib.ExitStack() as stack,
     ):
         folder = Path(name)
-        near, far = stack.enter_context(Namespace()), stack.enter_context(Namespace())
-        _, far_end = cable(near, "10.98.0.2/24", far, f"{TARGETS[0]}/24")
+        near, far, router, client = (stack.enter_context(Namespace()) for _ in range(4))
+        _, far_end = cable(near, "10.98.0.2/30", far, f"{TARGETS[0]}/30")
         for address in TARGETS[1:]:
-            far.ip("addr", "add", f"{address}/24", "dev", far_end)
+            far.ip("addr", "add", f"{address}/32", "dev", far_end)
+        near.route("default", TARGETS[0])
+        cable(router, "10.98.1.2/24", far, "10.98.1.1/24")
+        router.route("default", "10.98.1.1")
+        cable(router, "192.168.77.1/24", client, "192.168.77.2/24")
+        client.run("ping", "-c", "1", "-W", "5", "192.168.77.1")  # makes a neighbour of it
         stack.enter_context(
             Broker(folder / "broker", host=TARGETS[0], port=1883, prefix=far.within())
         )
-        running = services(folder, near)
+        running = services(folder, near, router)
+        if only:
+            running = {name: those for name, those in running.items() if name in only}
         for service in (one for those in running.values() for one in those):
             stack.callback(service.discard)
-        (agent,) = running["agent"]
+        (agent,) = running.get("agent") or running["agent-lan"]
         starts = []
         for _ in range(_STARTS):
             starts.append(start_s(agent))
@@ -232,12 +244,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=[*CONTENDERS], metavar="CONTENDER")
     parser.add_argument("--imports", action="store_true")
     given = parser.parse_args()
     if given.imports:
         imports()
         return
-    results = measure(given.minutes)
+    results = measure(given.minutes, given.only)
     show(results)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1))
