@@ -1,4 +1,4 @@
-"""Network interfaces: carrier, speed, and what passed since the last window."""
+"""Network interfaces: carrier, speed, what passed since the last window, and the day's peak."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import psutil
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from agent import wire
 from agent.measured import Links
+from agent.probes import throughput
 from agent.probes.route import Route, default_route
 from agent.probes.runner import Context
 
 _INTERFACES = Path("/sys/class/net")
+_DAY_S = 86_400
+_WRAP = 2**32
+"""Where the byte counters of some drivers on 32-bit machines begin anew."""
 
 
 class Counters(Protocol):
@@ -25,6 +30,10 @@ class Counters(Protocol):
     def bytes_recv(self) -> int: ...
     @property
     def bytes_sent(self) -> int: ...
+    @property
+    def packets_recv(self) -> int: ...
+    @property
+    def packets_sent(self) -> int: ...
     @property
     def errin(self) -> int: ...
     @property
@@ -38,10 +47,21 @@ class Snapshot(NamedTuple):
     by_name: Mapping[str, Counters]
 
 
+class Peaks(NamedTuple):
+    """The highest rates of one day by interface, (received, sent) in Mbit/s.
+
+    ``day`` counts days of UTC since 1970: a device need not know its time zone.
+    """
+
+    day: int = 0
+    by_name: Mapping[str, tuple[float, float]] = {}
+
+
 class LinkProbe:
     """Carrier and speed of each interface but loopback, rates since the last run.
 
-    The first run has no rates: nothing is known about the time before it.
+    The first run has no rates: nothing is known about the time before it. A window with a
+    throughput test of ours makes no peak: it shows no use of the link.
     """
 
     def __init__(
@@ -52,6 +72,7 @@ class LinkProbe:
         self._interfaces = interfaces
         self._route = route
         self._before: Snapshot | None = None
+        self._peaks = Peaks()
         self._default: str | None = None
 
     def __call__(self, _context: Context) -> Links:
@@ -63,7 +84,9 @@ class LinkProbe:
             for name in now.by_name
             if name != "lo"
         }
-        return Links(by_name, self._carrier())
+        ours = before is not None and throughput.ran_since(before.at_s)
+        self._peaks = peaks(self._peaks, int(time.time() // _DAY_S), {} if ours else by_name)
+        return Links(with_peaks(by_name, self._peaks), self._carrier())
 
     def _carrier(self) -> wire.Verdict | None:
         # A cable that is pulled can take the default route with it: the interface that had
@@ -94,9 +117,11 @@ def link(name: str, up: bool, speed_mbps: int, now: Snapshot, before: Snapshot |
     if before is None or old is None:
         return state
     new, took_s = now.by_name[name], now.at_s - before.at_s
-    received, sent = new.bytes_recv - old.bytes_recv, new.bytes_sent - old.bytes_sent
     errors, drops = new.errin - old.errin, new.dropin - old.dropin
-    if took_s <= 0 or min(received, sent, errors, drops) < 0:
+    began_anew = new.packets_recv < old.packets_recv or new.packets_sent < old.packets_sent
+    received = _passed(old.bytes_recv, new.bytes_recv)
+    sent = _passed(old.bytes_sent, new.bytes_sent)
+    if began_anew or took_s <= 0 or min(received, sent, errors, drops) < 0:
         return state
     return wire.Link(
         up=up,
@@ -108,5 +133,30 @@ def link(name: str, up: bool, speed_mbps: int, now: Snapshot, before: Snapshot |
     )
 
 
+def _passed(old: int, new: int) -> int:
+    """Bytes between two counts; a count that fell may have passed 32 bits, once."""
+    return new - old + (_WRAP if new < old < _WRAP else 0)
+
+
 def _mbps(count_bytes: int, took_s: float) -> float:
     return round(count_bytes * 8 / took_s / 1e6, 6)
+
+
+def peaks(before: Peaks, day: int, links: Mapping[str, wire.Link]) -> Peaks:
+    """The peaks of `day` with one more window; those of another day are over."""
+    highest = dict(before.by_name) if before.day == day else {}
+    for name, found in links.items():
+        if isinstance(found.rx_mbps, UnsetType) or isinstance(found.tx_mbps, UnsetType):
+            continue
+        received, sent = highest.get(name, (0.0, 0.0))
+        highest[name] = max(received, found.rx_mbps), max(sent, found.tx_mbps)
+    return Peaks(day, highest)
+
+
+def with_peaks(links: Mapping[str, wire.Link], highest: Peaks) -> dict[str, wire.Link]:
+    """The interfaces with their peaks, where they have one."""
+    found = dict(links)
+    for name, (received, sent) in highest.by_name.items():
+        if name in found:
+            found[name] = replace(found[name], rx_peak_mbps=received, tx_peak_mbps=sent)
+    return found

@@ -13,7 +13,8 @@ import pytest
 from msgspec import UNSET
 
 from agent import wire
-from agent.probes.link import LinkProbe, Snapshot, has_carrier, link
+from agent.probes import throughput
+from agent.probes.link import LinkProbe, Peaks, Snapshot, has_carrier, link, peaks, with_peaks
 from agent.probes.route import Route
 from agent.probes.runner import Context
 from tests.lab.net import Namespace, cable, child_environment
@@ -24,6 +25,8 @@ class Counted(NamedTuple):
 
     bytes_recv: int = 0
     bytes_sent: int = 0
+    packets_recv: int = 0
+    packets_sent: int = 0
     errin: int = 0
     dropin: int = 0
 
@@ -40,8 +43,8 @@ def interfaces(folder: Path, carriers: Mapping[str, str]) -> Path:
 
 
 def test_rates_and_counts_are_the_difference_to_the_last_run() -> None:
-    before = snapshot(100.0, eth0=Counted(1_000, 500, 1, 2))
-    now = snapshot(160.0, eth0=Counted(7_501_000, 750_500, 4, 7))
+    before = snapshot(100.0, eth0=Counted(1_000, 500, errin=1, dropin=2))
+    now = snapshot(160.0, eth0=Counted(7_501_000, 750_500, errin=4, dropin=7))
     assert link("eth0", True, 1000, now, before) == wire.Link(
         up=True, speed_mbps=1000, rx_mbps=1.0, tx_mbps=0.1, rx_errors=3, rx_drops=5
     )
@@ -58,8 +61,47 @@ def test_an_interface_that_was_not_there_before_has_no_rates() -> None:
 
 
 def test_counters_that_began_anew_give_no_rates() -> None:
-    found = link("eth0", True, 0, snapshot(60.0, eth0=Counted(9)), snapshot(0.0, eth0=Counted(10)))
+    old, new = Counted(10, packets_recv=2), Counted(9, packets_recv=1)
+    found = link("eth0", True, 0, snapshot(60.0, eth0=new), snapshot(0.0, eth0=old))
     assert found == wire.Link(up=True)
+
+
+def test_a_counter_of_32_bits_that_is_full_goes_on() -> None:
+    old, new = Counted(2**32 - 500_000, 7, 10, 10), Counted(250_000, 7, 1_000, 10)
+    found = link("eth0", True, 0, snapshot(60.0, eth0=new), snapshot(0.0, eth0=old))
+    assert (found.rx_mbps, found.tx_mbps) == (0.1, 0.0)
+
+
+def test_a_counter_of_64_bits_that_fell_is_no_full_one() -> None:
+    old, new = Counted(2**40, packets_recv=1), Counted(9, packets_recv=1)
+    found = link("eth0", True, 0, snapshot(60.0, eth0=new), snapshot(0.0, eth0=old))
+    assert found == wire.Link(up=True)
+
+
+def test_the_peak_is_the_highest_window_of_the_day_and_each_day_begins_anew() -> None:
+    first = {"eth0": wire.Link(up=True, rx_mbps=5.0, tx_mbps=1.0)}
+    second = {"eth0": wire.Link(up=True, rx_mbps=3.0, tx_mbps=2.0)}
+    highest = peaks(peaks(Peaks(), 20_000, first), 20_000, second)
+    told = with_peaks(second, highest)["eth0"]
+    assert (told.rx_mbps, told.rx_peak_mbps, told.tx_peak_mbps) == (3.0, 5.0, 2.0)
+    assert peaks(highest, 20_001, second).by_name == {"eth0": (3.0, 2.0)}
+
+
+def test_an_interface_that_never_had_rates_has_no_peak() -> None:
+    links = {"wwan0": wire.Link(up=False)}
+    assert with_peaks(links, peaks(Peaks(), 20_000, links)) == links
+
+
+def test_a_window_with_a_test_of_ours_makes_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = LinkProbe()
+    probe(Context())
+    with monkeypatch.context() as patched:
+        patched.setattr(throughput, "_busy_until_s", float("inf"))
+        during = probe(Context()).by_name
+    after = probe(Context()).by_name
+    assert during
+    assert all(found.rx_peak_mbps is UNSET for found in during.values())
+    assert all(found.rx_peak_mbps == found.rx_mbps for found in after.values())
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1", True), ("0", False)])
