@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from agent.probes.ending import Command
+from agent.probes.ending import output
 from agent.probes.runner import ProbeError
 
 _AGAIN_S = 600.0
@@ -63,7 +63,6 @@ class Board:
 
     def __init__(self, sysfs: Path = Path("/sys")) -> None:
         self._sysfs = sysfs
-        self._vcgencmd = Command("vcgencmd", "get_throttled")
         self._rest_until_s = 0.0
         self._undervoltage_seen = self._throttled_seen = False
 
@@ -98,7 +97,7 @@ class Board:
         if now_s < self._rest_until_s:
             return Supply()
         try:
-            said = self._vcgencmd.output(within_s)
+            said = output(("vcgencmd", "get_throttled"), within_s)
             if said is None:
                 self._rest_until_s = now_s + _AGAIN_S  # it may yet be installed
             return Supply() if said is None else parse(said)

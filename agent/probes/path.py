@@ -26,6 +26,7 @@ import msgspec
 from msgspec import UNSET
 
 from agent import wire
+from agent.probes import ending
 from agent.probes.runner import ProbeError
 
 Why = Literal["failure", "daily", "command"]
@@ -124,6 +125,8 @@ class Tracer:
     def _run(self, goals: list[Goal], why: Why) -> None:
         try:
             found, error = trace(goals, why, self._foreign)
+        except ProbeError as err:
+            found, error = [], str(err)
         except Exception as err:  # must be seen in the readings
             found, error = [], f"{type(err).__name__}: {err}"
         with self._lock:
@@ -145,19 +148,17 @@ def trace(
 
     Returns:
         The ways, and one line on those that could not be traced.
+
+    Raises:
+        ProbeError: no helper can be started.
     """
     at = wire.iso(time.time())
     request = json.dumps({"targets": [goal.target for goal in goals]})
-    with subprocess.Popen(
-        [sys.executable, "-m", "agent.helpers.trace", request],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as helper:  # fmt: skip
-        try:
-            output, complaint = helper.communicate(timeout=DEADLINE_S * len(goals))
-        except subprocess.TimeoutExpired:
-            helper.kill()
-            output, complaint = helper.communicate()
-            complaint = b"timeout"
+    helper = ending.start([sys.executable, "-m", "agent.helpers.trace", request])
+    try:
+        output, complaint = helper.communicate(timeout=DEADLINE_S * len(goals))
+    except subprocess.TimeoutExpired:
+        output, complaint = ending.kill(helper)[0], b"it hung and was killed"
     lines = output.splitlines()
     found: list[wire.Path] = []
     errors: list[str] = []

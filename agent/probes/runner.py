@@ -2,6 +2,16 @@
 
 A probe measures and returns a section, returns None when there is nothing to measure, or
 raises. It never logs, never times itself out of the window, never returns a bool.
+
+Rules for a run that hangs
+ 1. At its deadline it is abandoned: its window goes on without it, with a timeout.
+ 2. A thread cannot be ended from outside, so the probe is not started again until the run has
+    ended. That is told in each window.
+ 3. After ten minutes the run is given up, and the probe is started beside it: a lost answer
+    does not silence a probe for years.
+ 4. Of each probe three runs may hang in the whole process, whoever started them; beyond that
+    none is started.
+What a probe starts as a process is ended by `agent.probes.ending`.
 """
 
 from __future__ import annotations
@@ -16,6 +26,8 @@ from agent.hotspot import Hotspot
 from agent.measured import Outcome, Section
 
 _MAX_ERROR_CHARS = 200
+_GIVE_UP_S = 600.0
+_MOST_HANGING = 3
 _GRACE_S = 0.25
 """A probe that ends at its deadline can still say what it saw until then."""
 
@@ -93,30 +105,71 @@ class Pending:
         return self._done.is_set()
 
 
-class Runner:
-    """Runs probes, each in a thread of its own, at most one run of each at a time."""
+class Hanging:
+    """The runs of this process that did not end at their deadline, by probe (rule 4)."""
 
-    def __init__(self, probes: Mapping[str, Probe]) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[str, list[Pending]] = {}
+
+    def note(self, run: Pending) -> None:
+        """A run that begins."""
+        with self._lock:
+            self._runs.setdefault(run.name, []).append(run)
+
+    def count(self, name: str, now_s: float) -> int:
+        """How many runs of a probe hang."""
+        with self._lock:
+            runs = self._runs[name] = [one for one in self._runs.get(name, ()) if not one.done]
+        return sum(now_s > one.started_s + one.deadline_s + _GRACE_S for one in runs)
+
+
+_hanging = Hanging()
+
+
+class Runner:
+    """Runs probes, each in a thread of its own, at most one run of each at a time.
+
+    Args:
+        probes: by name.
+        give_up_s: how long a run that hangs keeps the next from being started.
+    """
+
+    def __init__(self, probes: Mapping[str, Probe], give_up_s: float = _GIVE_UP_S) -> None:
         self._probes = probes
+        self._give_up_s = give_up_s
         self._latest: dict[str, Pending] = {}
 
     def start(self, name: str, context: Context, deadline_s: float) -> Pending:
         """Starts a probe and returns at once.
 
-        A probe whose last run still hangs is not started again: that is its outcome.
+        A probe that hangs may not be started again (rules 2 and 4): that is its outcome.
         """
         now_s = time.monotonic()
-        before = self._latest.get(name)
         pending = Pending(name, deadline_s, now_s)
-        if before is not None and not before.done:
-            pending.finish(None, f"still hangs since {now_s - before.started_s:.1f} s")
+        refusal = self._refusal(name, now_s)
+        if refusal is not None:
+            pending.finish(None, refusal)
             return pending
         self._latest[name] = pending
+        _hanging.note(pending)
         context = replace(context, deadline_s=deadline_s)
         threading.Thread(
             target=_run, args=(self._probes[name], context, pending), name=name, daemon=True
         ).start()
         return pending
+
+    def _refusal(self, name: str, now_s: float) -> str | None:
+        """Why a probe is not to be started now."""
+        before = self._latest.get(name)
+        if before is not None and not before.done:
+            stood_s = now_s - before.started_s
+            if stood_s < self._give_up_s:
+                return f"still hangs since {stood_s:.1f} s"
+        count = _hanging.count(name, now_s)
+        if count >= _MOST_HANGING:
+            return f"{count} runs of it still hang; only a restart ends them"
+        return None
 
     def run(self, name: str, context: Context, deadline_s: float) -> Outcome:
         """Runs a probe to its end, or to the deadline.

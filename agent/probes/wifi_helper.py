@@ -16,6 +16,7 @@ from typing import Generic, TypeVar, cast
 import msgspec
 
 from agent.measured import Section
+from agent.probes import ending
 from agent.probes.runner import ProbeError
 
 T = TypeVar("T")
@@ -45,14 +46,14 @@ class Helper(Generic[T]):
         return self._process is not None
 
     def begin(self, request: Mapping[str, object]) -> None:
-        """Start a run; returns at once."""
+        """Start a run; returns at once.
+
+        Raises:
+            ProbeError: no helper can be started.
+        """
         self._begun_s = time.monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"agent.helpers.{self._module}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        line = [sys.executable, "-m", f"agent.helpers.{self._module}"]
+        self._process = ending.start(line, stdin=subprocess.PIPE)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({**request, "limit_s": self._limit_s}).encode())
         self._process.stdin.close()
@@ -72,9 +73,8 @@ class Helper(Generic[T]):
         except subprocess.TimeoutExpired:
             if time.monotonic() - self._begun_s < self._limit_s + _MARGIN_S:
                 return None
-            process.kill()
-            process.communicate()
             self._process = None
+            ending.kill(process)
             raise ProbeError(f"timeout after {self._limit_s:.0f} s") from None
         self._process = None
         return _value(out, complaint, process.returncode, self._kind)
