@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.helpers.walk_talk import HelperError, serve
+from agent.helpers.walk_talk import NET_RAW, HelperError, serve
 
 _TIMEOUT_S = 1.0
 
@@ -40,4 +40,4 @@ def work(request: dict[str, Any]) -> object:
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, (NET_RAW,))

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from agent.helpers import walk_dhcp
 from agent.helpers.walk_radio import Radio
-from agent.helpers.walk_talk import HelperError, serve
+from agent.helpers.walk_talk import NET_ADMIN, NET_RAW, HelperError, serve
 
 _HTTP_S = 5.0
 _NO_CONTENT = 204
@@ -123,4 +123,4 @@ def getter(interface: str, address: str) -> Callable[[str], int]:
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, (NET_ADMIN, NET_RAW))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyroute2 import IW, NetlinkError  # type: ignore[import-untyped]  # it ships no types
 
-from agent.helpers.walk_talk import HelperError, serve
+from agent.helpers.walk_talk import NET_ADMIN, HelperError, serve
 from agent.helpers.wifi_heard import announced, busy_ratios, tell
 
 _STATION = 2  # NL80211_IFTYPE_STATION
@@ -19,8 +19,6 @@ _UP = 0x1  # IFF_UP
 _REFUSALS = {
     errno.ENETDOWN: "the radio is off; ip link set it up, or rfkill unblock wifi",
     errno.EBUSY: "the radio is scanning for somebody else",
-    errno.EPERM: "a scan is not permitted; grant CAP_NET_ADMIN",
-    errno.EACCES: "a scan is not permitted; grant CAP_NET_ADMIN",
 }
 
 
@@ -71,4 +69,4 @@ def _is_up(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, (NET_ADMIN,))

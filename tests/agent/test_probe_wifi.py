@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from typing import Any
 
 import msgspec
 import pytest
 
 from agent import hotspot, wire
+from agent.helpers.walk_talk import NET_ADMIN, NET_RAW, missing
 from agent.helpers.wifi_heard import Announced, channel, tell
 from agent.probes import Context, ProbeError
 from agent.probes.wifi import WalkProbe, WifiProbe
 from agent.probes.wifi_helper import Helper
+from tests.lab.net import child_environment
 from tests.wait import until
 
 OURS = "02:00:00:00:00:01"
@@ -76,6 +80,7 @@ def outcome(probe: WifiProbe | WalkProbe, what: hotspot.Hotspot) -> str:
     return until(step, 60, "the helper to end")
 
 
+@pytest.mark.needs_root
 def test_a_machine_without_that_radio_says_so_in_one_line() -> None:
     wifi = hotspot.Wifi("lab", {}, "wlan99", 300)
     walk = hotspot.Walk("wlan9", "http://127.0.0.1/", None, None, 3600)
@@ -111,3 +116,46 @@ def test_a_helper_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProbeError, match="timeout"):
         helper.result(0.01)
     assert not helper.runs
+
+
+_WALK = {"ssid": "lab", "interface": "lo", "url": "", "pass_url": None, "password_file": None}
+_SCAN = {"ssid": "lab", "bssids": {}, "interface": None}
+_ARP = {"addresses": {"ap-1": "127.0.0.1"}}
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    ("module", "request_", "granted", "error"),
+    [
+        ("wifi_scan", _SCAN, "+net_raw", "not permitted; grant CAP_NET_ADMIN"),
+        ("walk", _WALK, "+net_raw", "not permitted; grant CAP_NET_ADMIN"),
+        ("walk", _WALK, "+net_admin", "not permitted; grant CAP_NET_RAW"),
+        ("walk", _WALK, "+chown", "not permitted; grant CAP_NET_ADMIN and CAP_NET_RAW"),
+        ("arp", _ARP, "+net_admin", "not permitted; grant CAP_NET_RAW"),
+    ],
+)
+def test_a_helper_says_which_capability_it_lacks(
+    module: str, request_: dict[str, object], granted: str, error: str
+) -> None:
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set=-all,{granted}", "--inh-caps=-all",
+         sys.executable, "-m", f"agent.helpers.{module}"],
+        input=json.dumps({**request_, "limit_s": 30}), env=child_environment(),
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {"error": error}
+    assert not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("effective", "lacking"),
+    [
+        ("0000000000003000", []),
+        ("0000000000001000", [NET_RAW]),
+        ("0000000000002000", [NET_ADMIN]),
+        ("0000000000000000", [NET_ADMIN, NET_RAW]),
+    ],
+)
+def test_capabilities_are_read_as_the_kernel_shows_them(effective: str, lacking: list[str]) -> None:
+    text = f"Name:\tpython\nCapPrm:\t000001ffffffffff\nCapEff:\t{effective}\nCapBnd:\t0\n"
+    assert missing(text, (NET_ADMIN, NET_RAW)) == lacking

@@ -39,6 +39,32 @@ def test_systemd_rates_the_units_as_well_shut(unit: str) -> None:
     assert float(found[1]) <= _WORST[unit], done.stdout
 
 
+def _with_drop_ins() -> str:
+    """The agent's unit as it is on a device with a radio and a password to walk with."""
+    unit = _UNITS / "pantau-agent.service"
+    drop_ins = sorted(unit.with_name(f"{unit.name}.d").iterdir())
+    return "".join(path.read_text() for path in (unit, *drop_ins))
+
+
+def test_an_agent_with_a_radio_is_rated_as_well_shut(tmp_path: Path) -> None:
+    (tmp_path / "pantau-agent.service").write_text(_with_drop_ins())
+    unit = tmp_path / "pantau-agent.service"
+    done = _systemd_analyze("security", "--offline=yes", "--no-pager", unit)
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stderr
+    assert float(found[1]) <= _WORST["pantau-agent.service"], done.stdout
+
+
+def test_a_radio_and_a_password_bring_what_they_need_and_nothing_else() -> None:
+    before = (_UNITS / "pantau-agent.service").read_text()
+    keys = re.findall(r"^(\w+)=(.*)$", _with_drop_ins().removeprefix(before), re.MULTILINE)
+    assert keys == [
+        ("AmbientCapabilities", "CAP_NET_ADMIN"),
+        ("CapabilityBoundingSet", "CAP_NET_ADMIN"),
+        ("LoadCredential", "walk.password:/etc/pantau/walk.password"),
+    ]
+
+
 @pytest.mark.parametrize("unit", _WORST)
 def test_systemd_understands_every_line_of_the_units(unit: str, tmp_path: Path) -> None:
     # A command that is there stands for the one of /opt, which the roles bring.
