@@ -63,7 +63,15 @@ class LocalServer:
             with asking, contextlib.suppress(OSError):
                 asking.settimeout(_ASKING_S)
                 asking.recv(64)
-                asking.sendall(self._answer())
+                asking.sendall(self._answered())
+
+    def _answered(self) -> bytes:
+        """The answer; nothing where making it failed, so that the next one is answered, too."""
+        try:
+            return self._answer()
+        except Exception:
+            log.exception("check could not be answered: a fault of ours")
+            return b""
 
 
 def ask(folder: Path, within_s: float) -> bytes | None:

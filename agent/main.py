@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import config, wire
 from agent.config import Config, ConfigError
 from agent.spool import SpoolError
+
+if TYPE_CHECKING:
+    from agent.check.rows import Row
+    from agent.check.show import Language
 
 NAME = "pantau-agent"
 
@@ -24,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return do(config.load(options.config), options)
     except ConfigError as err:
+        if options.do is _check:
+            _show_check(options, None, [_config_row(err)], service=False)
         return _fail(str(err), 2)
     except SpoolError as err:
         return _fail(str(err), 1)
@@ -61,6 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
         )
         if has_json:
             command.add_argument("--json", action="store_true", help="for scripts")
+        if do is _check:
+            command.add_argument(
+                "--lang", choices=("id", "en"), help="the language (default: of the locale)"
+            )
     return parser
 
 
@@ -81,16 +94,44 @@ def _run(settings: Config, options: argparse.Namespace) -> int:
 
 
 def _check(settings: Config, options: argparse.Namespace) -> int:
-    from agent import check
+    from agent.check import show, trying
 
-    running, rows = check.check(settings, options.config)
-    good = all(row.ok for row in rows)
+    if sys.stderr.isatty():
+        print(show.texts_of(_language(options)).words["patience"], file=sys.stderr)
+    running, rows = trying.check(settings, options.config)
+    return _show_check(options, settings.site, rows, service=running)
+
+
+def _config_row(err: ConfigError) -> Row:
+    from agent.check.rows import failed
+
+    return failed("config", "config_wrong", detail=str(err))
+
+
+def _language(options: argparse.Namespace) -> Language:
+    from agent.check import show
+
+    return options.lang or show.language(os.environ)
+
+
+def _show_check(
+    options: argparse.Namespace, site: str | None, rows: list[Row], *, service: bool
+) -> int:
+    """Say what came of it; the exit code."""
+    import shutil
+
+    from agent.check import show
+
+    told = show.as_json(site, rows, service=service)
     if options.json:
-        told = {"ok": good, "service": running, "checks": [row._asdict() for row in rows]}
         print(json.dumps(told))
     else:
-        print(check.table(rows))
-    return 0 if good else 1
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a locale without the letters of a name
+        language = _language(options)
+        print(show.table(rows, language, shutil.get_terminal_size().columns))
+        print(f"\n{show.spoken(site or '?', rows, language)}")
+    return 0 if told["ok"] else 1
 
 
 def _reading(settings: Config, options: argparse.Namespace) -> int:

@@ -31,6 +31,8 @@ COMPARING = ("link", "host")
 ECHOES_S = 5.0
 """The longest time for echoes on the spot."""
 _DEADLINE_S = 5.0
+_PATIENT_S = 30.0
+"""For a probe whose helper takes longer than others do: a scan, a question by ARP."""
 
 
 class Echoes:
@@ -152,15 +154,24 @@ def run_probe(config: Config, name: str) -> Outcome:
     return _run(_own_runner(), config, name)
 
 
-def measure(config: Config) -> Once:
-    """A short window: at most `ECHOES_S` of echoes, and each probe once."""
+def measure(config: Config, *, patient: bool = False) -> Once:
+    """A short window: at most `ECHOES_S` of echoes, and each probe once.
+
+    Args:
+        config: what to measure.
+        patient: wait for the probes that take long, as a person would.
+    """
     length_s = min(config.reading.window_s, ECHOES_S)
     echoes = Echoes(config)
     echoes.start(schedule.echo_interval_s(length_s))
     start_s = time.monotonic()
     try:
         runner = _own_runner()
-        outcomes = [_run(runner, config, name) for name in probe_names(config) if name != "walk"]
+        outcomes = [
+            _run(runner, config, name, _patience_s(config, name) if patient else _DEADLINE_S)
+            for name in probe_names(config)
+            if name != "walk"
+        ]
         _sleep_until(start_s + length_s)
         end_s = time.monotonic()
         taken_at, uptime_s = time.time(), clock.uptime_s()
@@ -201,11 +212,16 @@ def _own_runner() -> Runner:
     )
 
 
-def _run(runner: Runner, config: Config, name: str) -> Outcome:
-    outcome = runner.run(name, context(config), _DEADLINE_S)
+def _patience_s(config: Config, name: str) -> float:
+    by_arp = config.access_points is not None and config.access_points.by == "arp"
+    return _PATIENT_S if name == "wifi" or (name == "access_points" and by_arp) else _DEADLINE_S
+
+
+def _run(runner: Runner, config: Config, name: str, deadline_s: float = _DEADLINE_S) -> Outcome:
+    outcome = runner.run(name, context(config), deadline_s)
     if name in COMPARING and outcome.error is None:
         _sleep_until(time.monotonic() + 0.5)
-        outcome = runner.run(name, context(config), _DEADLINE_S)
+        outcome = runner.run(name, context(config), deadline_s)
     return outcome
 
 

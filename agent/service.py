@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from msgspec import UNSET, UnsetType, structs
 
-from agent import check, clock, local, safe, systemd, wire
+from agent import clock, local, safe, systemd, wire
 from agent.config import Config, ConfigError
 from agent.config.overlay import overlaid, risks
 from agent.control import Control, Deeds
@@ -230,20 +230,26 @@ class Service:
 
     def _check(self) -> bytes:
         """The rows of `check`, tried by the running service."""
-        connected, state = self._publisher.state()
-        rows = [
-            check.Row("spool", True, f"{self._spool.unreleased} readings wait"),
-            *check.measured(self._config()),
-            check.Row("broker", connected, state),
-        ]
-        echo_id = str(uuid.uuid4())
-        begun_s = time.monotonic()
-        echo = check.echo_of(self._file.site, echo_id)
-        came = self._control.await_echo(
-            echo_id, lambda: self._publisher.reply(echo), check.ECHO_S if connected else 0.0
+        from agent.check import rows, trying  # for this one question; it does not stay small else
+
+        tried = trying.by_service(
+            self._config(),
+            waiting=self._spool.unreleased,
+            problem=self._safe,
+            state=lambda: self._publisher.state(),
+            echo=self._echo,
         )
-        rows.append(check.echo_row(time.monotonic() - begun_s if came else None, None))
-        return check.encode(rows)
+        return rows.encode(tried)
+
+    def _echo(self) -> float | None:
+        """How long the server takes to answer, None where it does not."""
+        from agent.check import centre
+
+        echo_id = str(uuid.uuid4())
+        echo = centre.echo_of(self._file.site, echo_id)
+        begun_s = time.monotonic()
+        came = self._control.await_echo(echo_id, lambda: self._publisher.reply(echo), centre.ECHO_S)
+        return time.monotonic() - begun_s if came else None
 
 
 def _limits(config: Config) -> safe.Limits:

@@ -56,8 +56,8 @@ ALLOWED: dict[str, set[str]] = {
         *("agent.schedule", "agent.tracing", "agent.window", "agent.wire"),
     },
     "agent.check": {
-        *("agent.clock", "agent.config", "agent.local", "agent.measured"),
-        *("agent.once", "agent.publish", "agent.spool", "agent.wire"),
+        *("agent.clock", "agent.config", "agent.local", "agent.measured", "agent.once"),
+        *("agent.probes", "agent.publish", "agent.spool", "agent.wire"),
     },
     "agent.service": {"agent.*"},
     "agent.main": {"agent.*"},
