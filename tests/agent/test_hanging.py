@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,10 @@ from agent.probes import Context, ProbeError, Runner, ending, path
 from agent.probes.host import HostProbe
 from agent.probes.path import Goal
 from agent.probes.web import web
+from agent.spool import held
+from tests.lab.city import PANTAU_AGENT, toml
+from tests.lab.net import Namespace, cable
+from tests.lab.process import Service
 from tests.wait import until
 
 
@@ -154,3 +159,41 @@ def test_a_trace_that_hangs_is_killed_and_told(monkeypatch: pytest.MonkeyPatch) 
         [],
         "the trace helper ended early: it hung and was killed",
     )
+
+
+@pytest.mark.needs_root
+@pytest.mark.slow
+def test_windows_go_on_beside_a_probe_that_hangs_and_the_probe_comes_back(tmp_path: Path) -> None:
+    leases, config = tmp_path / "leases", tmp_path / "agent.toml"
+    os.mkfifo(leases)
+    tables = {
+        "mqtt": {"url": "mqtt://127.0.0.1:1"},
+        "spool": {"path": str(tmp_path / "spool")},
+        "reading": {"window_s": 1},
+        "targets": {"domestic": ["10.0.0.2"]},
+        "clients": {"leases": str(leases)},
+    }
+    config.write_text(toml({"site": "bitung-0123"}, tables))
+
+    def readings() -> list[dict[str, dict[str, str]]]:
+        return [json.loads(data) for _, _, data in held(tmp_path / "spool")]
+
+    with Namespace() as site, Namespace() as far, Namespace() as guest:
+        cable(site, "10.0.0.1/24", far, "10.0.0.2/24")
+        cable(site, "192.168.77.1/24", guest, "192.168.77.2/24")
+        site.route("default", "10.0.0.2")
+        command = site.within(PANTAU_AGENT, "run", "--config", str(config))
+        agent = Service("agent", command, tmp_path / "agent.log")
+        agent.start()
+        try:
+            until(lambda: len(readings()) >= 5, 60, "five readings")
+            assert {one["ladder"]["domestic"] for one in readings()} == {"ok"}
+            first, *more = [one["errors"]["clients"] for one in readings()]
+            assert first == "timeout after 0.9 s"
+            assert all(text.startswith("still hangs since ") for text in more)
+
+            with leases.open("w"):
+                leases.unlink()
+            until(lambda: "clients" not in readings()[-1].get("errors", {}), 60, "its recovery")
+        finally:
+            agent.discard()
