@@ -212,3 +212,17 @@ class Rules:
     flap_stop_ratio: float = 0.25
     flap_window_s: float = 3600.0
     """Changes older than this count no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRules:
+    """When sites went together. Every field is a key of ``[groups]``."""
+
+    min_sites: int = 3
+    """So many sites, or more, make a group."""
+    ratio: float = 0.5
+    """Share of the sites of a value that have to go."""
+    window_s: float = 60.0
+    """Within this time."""
+    hold_s: float = 10.0
+    """A site's own alert waits for a group no longer than this."""

@@ -70,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.clock": {"agent.wire"},
     "server.history": {"agent.wire"},
     "server.causes": {"server.model", "agent.wire"},
+    "server.groups": {"server.model"},
     "server.troubles": {"server.model", "agent.wire"},
     "server.sla": {"server.model", "agent.wire"},
     "server.health": {"server.causes", "server.troubles", "server.model", "agent.wire"},
@@ -124,6 +125,7 @@ EVERYWHERE = {"msgspec"}
 PURE = (
     *("agent.window", "agent.schedule", "agent.wire", "agent.measured", "agent.budget"),
     *("server.model", "server.health", "server.causes", "server.troubles", "server.sla"),
+    "server.groups",
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
     *("server.registry", "server.simulate_link"),
 )

@@ -1,0 +1,258 @@
+"""Which sites went together: one outage of many instead of many outages. Pure.
+
+Rules
+ 1. A site counts from the moment its loss is being confirmed (*pending*), not only
+    once it is offline; when it *went* is the first sign of that (`went_at`). Sites
+    that the registry does not know, or has retired, never count.
+ 2. Sites can share an ISP, a backhaul, a power area, a district. A value of these
+    explains a group when at least ``min_sites`` of its sites went within
+    ``window_s``, and at least ``ratio`` of those that lived until then.
+ 3. A group begins only with a site that is confirmed, and was confirmed at most
+    ``window_s`` ago: pending sites alone may all come back, and what was told long
+    ago is not told again.
+ 4. The value that explains most wholly wins: the one with the most sites gone,
+    each that lives on counting against it. Its sites are taken out, and the next is
+    looked for among the rest. So two groups at once are told apart, and no site is
+    in two.
+ 5. When at least 0.9 of a fleet of 10 or more went at once, it is our own
+    blindness that is likely, not the fleet: that is one group of everything, told
+    ``hold_s`` after its first confirmation at the earliest. Unless one value holds
+    all that went, and somebody without it lives on: then we can hear.
+ 6. A site joins a group whose value it shares when it went within ``window_s`` of a
+    member, or is a former member that went again.
+ 7. A group ends when half or fewer of all its members are still away.
+ 8. A confirmed site's own alert waits while another site that shares a value with
+    it is pending and that value may still become a group; ``hold_s`` at most.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from server.model import UNREGISTERED, GroupRules, Site
+
+DIMENSIONS = ("isp", "backhaul", "power_area", "district")
+"""What sites can share; where two explain equally well, the first of these wins."""
+EVERYTHING = "everything"
+"""The dimension of rule 5."""
+_WHOLE_RATIO = 0.9
+_WHOLE_SITES = 10
+
+Value = tuple[str, str]
+"""A dimension and a value of it, such as ``("isp", "telkom")``."""
+
+
+class Gone(NamedTuple):
+    """A site that is pending or offline."""
+
+    site: Site
+    at: float  # when it went
+    confirmed_at: float | None  # since when it is offline; None: pending
+
+
+class Group(NamedTuple):
+    """Sites that went together."""
+
+    dimension: str  # such as "isp telkom"; or "everything"
+    sites: tuple[str, ...]  # by name
+    told_from: float  # not to be told before
+
+
+class _Fit(NamedTuple):
+    """How well a value explains; the greatest wins."""
+
+    net: int
+    hits: int
+    order: int
+    earliest: float
+    value: Value
+    members: list[Gone]
+
+
+def went_at(heard_at: float, window_s: float, will_at: float | None) -> float:
+    """When a site went, as nearly as is known: the first sign that it was away.
+
+    Args:
+        heard_at: its last sign of life.
+        window_s: the window of its readings: the first one missed was due then.
+        will_at: when the broker said that its connection was lost; None: it did not.
+    """
+    missed_at = heard_at + window_s
+    return missed_at if will_at is None else min(missed_at, will_at)
+
+
+def values(site: Site) -> tuple[Value, ...]:
+    """What a site may share with others."""
+    return tuple(
+        (name, value)
+        for name in DIMENSIONS
+        if (value := getattr(site, name)) and value != UNREGISTERED
+    )
+
+
+def shares(site: Site, dimension: str) -> bool:
+    """Whether a site has the value that a group stands for."""
+    name, _, value = dimension.partition(" ")
+    return dimension == EVERYTHING or (name, value) in values(site)
+
+
+def find(
+    gone: Iterable[Gone], living: Iterable[Site], now: float, rules: GroupRules
+) -> list[Group]:
+    """The groups among sites that are in none yet (rules 1 to 5).
+
+    Args:
+        gone: pending and offline sites that are in no group.
+        living: all others that show signs of life.
+        now: the server's time.
+        rules: ``[groups]``.
+    """
+    rest = sorted(
+        (one for one in gone if one.site.registered), key=lambda one: (one.at, one.site.id)
+    )
+    if len(rest) < rules.min_sites:
+        return []
+    counts = _counted(living)
+    if whole := _everything(rest, counts, now, rules):
+        return [whole]
+    found = []
+    while best := _best(rest, counts, now, rules):
+        dimension = " ".join(best.value)
+        members = {one.site.id for one in best.members}
+        found.append(Group(dimension, tuple(sorted(members)), now))
+        rest = [one for one in rest if one.site.id not in members]
+    return found
+
+
+def _fresh(one: Gone, now: float, rules: GroupRules) -> bool:
+    return one.confirmed_at is not None and now - one.confirmed_at <= rules.window_s
+
+
+def _counted(living: Iterable[Site]) -> Counter[Value]:
+    """How many living sites have each value; ``("", "")`` counts all."""
+    counts: Counter[Value] = Counter()
+    for site in living:
+        if site.registered:
+            counts.update(values(site))
+            counts["", ""] += 1
+    return counts
+
+
+def _best(rest: list[Gone], living: Counter[Value], now: float, rules: GroupRules) -> _Fit | None:
+    fits = []
+    for value, sites in _by_value(rest).items():
+        fit = _fit(value, sites, living[value], now, rules)
+        if fit is not None:
+            fits.append(fit)
+    return max(fits, key=lambda fit: fit[:5], default=None)
+
+
+def _by_value(gone: Iterable[Gone]) -> dict[Value, list[Gone]]:
+    sites: dict[Value, list[Gone]] = defaultdict(list)
+    for one in gone:
+        for value in values(one.site):
+            sites[value].append(one)
+    return sites
+
+
+def _fit(
+    value: Value, sites: list[Gone], living: int, now: float, rules: GroupRules
+) -> _Fit | None:
+    """How well a value explains its sites, which are sorted by when they went (rule 2)."""
+    if len(sites) < rules.min_sites:
+        return None
+    first, last = _densest(sites, now, rules)
+    members = sites[first:last]
+    lived_on = living + len(sites) - last  # who went later lived until then
+    if len(members) < max(rules.min_sites, rules.ratio * (len(members) + lived_on)):
+        return None
+    order = -DIMENSIONS.index(value[0])
+    return _Fit(len(members) - lived_on, len(members), order, -members[0].at, value, members)
+
+
+def _densest(gone: Sequence[Gone], now: float, rules: GroupRules) -> tuple[int, int]:
+    """From and to of the most that went within a window, one of them fresh (rule 3).
+
+    Of several such windows it is the earliest; where there is none, (0, 0).
+    """
+    times = [one.at for one in gone]
+    fresh = [0, *accumulate(_fresh(one, now, rules) for one in gone)]
+    windows = (
+        (first, last)
+        for first, at in enumerate(times)
+        if fresh[last := bisect_right(times, at + rules.window_s)] > fresh[first]
+    )
+    return max(windows, key=lambda window: (window[1] - window[0], -window[0]), default=(0, 0))
+
+
+def _everything(
+    rest: list[Gone], living: Counter[Value], now: float, rules: GroupRules
+) -> Group | None:
+    """Rule 5."""
+    first, last = _densest(rest, now, rules)
+    members = rest[first:last]
+    lived_on = living["", ""] + len(rest) - last
+    fleet = len(members) + lived_on
+    confirmed = [one.confirmed_at for one in members if one.confirmed_at is not None]
+    if fleet < _WHOLE_SITES or len(members) < _WHOLE_RATIO * fleet or not confirmed:
+        return None
+    shared = set.intersection(*(set(values(one.site)) for one in members))
+    if any(living[value] < living["", ""] for value in shared):
+        return None
+    sites = tuple(sorted(one.site.id for one in members))
+    return Group(EVERYTHING, sites, min(confirmed) + rules.hold_s)
+
+
+def joins(
+    one: Gone,
+    dimension: str,
+    went: Sequence[float],
+    former: Collection[str],
+    rules: GroupRules,
+) -> bool:
+    """Whether a site that is in no group joins this one (rule 6).
+
+    Args:
+        went: when its members went, in order of time.
+        former: all who were members once.
+    """
+    if not one.site.registered:
+        return False
+    if one.site.id in former:
+        return True
+    if not shares(one.site, dimension):
+        return False
+    place = bisect_right(went, one.at)
+    return any(abs(one.at - at) <= rules.window_s for at in went[max(0, place - 1) : place + 1])
+
+
+def ended(away: int, members: int) -> bool:
+    """Whether a group of so many members, of whom so many are away, has ended (rule 7)."""
+    return 2 * away <= members
+
+
+def waiting(
+    gone: Iterable[Gone], living: Iterable[Site], now: float, rules: GroupRules
+) -> set[str]:
+    """The confirmed sites whose own alert waits (rule 8); arguments as for `find`."""
+    rest = [one for one in gone if one.site.registered]
+    held = [one for one in rest if (at := one.confirmed_at) is not None and now < at + rules.hold_s]
+    near = {
+        value: len(sites)
+        for value, sites in _by_value(rest).items()
+        if len(sites) > 1 and any(one.confirmed_at is None for one in sites)
+    }
+    if not held or not near:
+        return set()
+    counts = _counted(living)
+    likely = {
+        value
+        for value, went in near.items()
+        if went + counts[value] >= rules.min_sites
+        and went >= rules.ratio / 2 * (went + counts[value])
+    }
+    return {one.site.id for one in held if likely.intersection(values(one.site))}
