@@ -4,9 +4,10 @@ Rules
  1. Settings go to their keeper (`agent.settings`), and are answered under
     ``settings-REVISION``.
  2. A command is done once: one whose id was seen is passed over in silence, and so
-    is one that is retained or speaks to another site.
+    is one that is retained.
  3. A command whose time is over is refused, if our clock can be trusted to know.
- 4. What is malformed is refused where it tells an id to answer to, else only logged.
+ 4. What is malformed, too large, or speaks to another site is refused where it tells an
+    id or a revision to answer to, else only logged.
  5. A command that takes long runs beside the others, one of its kind at a time.
 """
 
@@ -24,11 +25,16 @@ import msgspec
 
 from agent import wire
 from agent.settings import RefusedError, Result, SettingsKeeper, Verdict
+from agent.wire.base import MAX_SEQ
 
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 1000
 _WAITING = 100
+_MAX_READ_BYTES = 4 * 1024 * 1024
+"""So far, also once decompressed, a message is read for its id alone, to refuse it."""
+_MAX_ID_CHARS = 64
+_MAX_WHY_CHARS = 500
 
 Args = Mapping[str, object]
 
@@ -92,7 +98,15 @@ class Control:
         self._thread.start()
 
     def take(self, leaf: str, payload: bytes, retained: bool) -> None:
-        """Leave a message for the thread; never blocks."""
+        """Leave a message for the thread; never blocks.
+
+        One that is too large is refused here and now: a queue of them would fill the memory.
+        """
+        if len(payload) > wire.MAX_PAYLOAD_BYTES:
+            reply = self.handle(leaf, payload, retained, time.time())
+            if reply is not None:
+                self._answer(reply)
+            return
         try:
             self._inbox.put_nowait((leaf, payload, retained))
         except queue.Full:
@@ -142,7 +156,7 @@ class Control:
             settings = wire.decode(wire.Settings, payload, site=self._site)
         except wire.Invalid as err:
             log.warning("settings: %s; the ones before stand", err)
-            revision = _field_of(payload, "revision")
+            revision = _head_of(payload).revision
             return self._refusal(f"settings-{revision}", str(err)) if _is_int(revision) else None
         reply_id = f"settings-{settings.revision}"
         try:
@@ -218,9 +232,8 @@ class Control:
         return {}
 
     def _refuse_malformed(self, payload: bytes, why: str) -> wire.Reply | None:
-        command_id = _field_of(payload, "id")
-        ours = _field_of(payload, "site") == self._site
-        if not ours or not isinstance(command_id, str) or not 0 < len(command_id) <= 64:
+        command_id = _head_of(payload).id
+        if not isinstance(command_id, str) or not 0 < len(command_id) <= _MAX_ID_CHARS:
             return None
         return self._refusal(command_id, why)
 
@@ -228,19 +241,29 @@ class Control:
         return wire.Reply(v=wire.VERSION, site=self._site, id=reply_id, ok=True, result=result)
 
     def _refusal(self, reply_id: str, why: str) -> wire.Reply:
+        error = why if len(why) <= _MAX_WHY_CHARS else why[: _MAX_WHY_CHARS - 3] + "..."
         return wire.Reply(
-            v=wire.VERSION, site=self._site, id=reply_id, ok=False, result={"error": why}
+            v=wire.VERSION, site=self._site, id=reply_id, ok=False, result={"error": error}
         )
 
 
-def _field_of(payload: bytes, name: str) -> object:
-    """One field of a payload that is no good otherwise; None where there is none."""
+class _Head(msgspec.Struct):
+    """What a message is answered under; nothing else of it is kept."""
+
+    id: object = None
+    revision: object = None
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+def _head_of(payload: bytes) -> _Head:
+    """The id and the revision of a payload that is no good otherwise; empty without."""
     try:
-        document = msgspec.json.decode(wire.plain(payload))
-    except (wire.Invalid, msgspec.MsgspecError, RecursionError):
-        return None
-    return document.get(name) if isinstance(document, dict) else None
+        return _head.decode(wire.plain(payload, _MAX_READ_BYTES))
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, too large even for this
+        return _Head()
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEQ

@@ -104,8 +104,8 @@ def encode_readings(
     return encode(envelope, compress=True)
 
 
-def plain(payload: bytes) -> bytes:
-    """The JSON text of a payload, decompressed within its bound.
+def plain(payload: bytes, max_bytes: int = MAX_PAYLOAD_BYTES) -> bytes:
+    """The JSON text of a payload, decompressed within `max_bytes`.
 
     Raises:
         Invalid: empty, too large (also once decompressed), broken zlib, not UTF-8.
@@ -113,9 +113,9 @@ def plain(payload: bytes) -> bytes:
     if not payload:
         raise Invalid("empty payload")
     if payload[0] == _ZLIB_FIRST_BYTE:
-        payload = _inflate(payload)
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise Invalid(f"{len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
+        payload = _inflate(payload, max_bytes)
+    if len(payload) > max_bytes:
+        raise Invalid(f"{len(payload)} bytes, more than {max_bytes}")
     try:
         payload.decode()
     except UnicodeDecodeError as err:
@@ -123,14 +123,14 @@ def plain(payload: bytes) -> bytes:
     return payload
 
 
-def _inflate(payload: bytes) -> bytes:
+def _inflate(payload: bytes, max_bytes: int) -> bytes:
     inflater = zlib.decompressobj()
     try:
-        text = inflater.decompress(payload, MAX_PAYLOAD_BYTES + 1)
+        text = inflater.decompress(payload, max_bytes + 1)
     except zlib.error as err:
         raise Invalid(f"broken zlib: {err}") from None
-    if len(text) > MAX_PAYLOAD_BYTES:
-        raise Invalid(f"more than {MAX_PAYLOAD_BYTES} bytes once decompressed")
+    if len(text) > max_bytes:
+        raise Invalid(f"more than {max_bytes} bytes once decompressed")
     if not inflater.eof:
         raise Invalid("broken zlib: cut off")
     if inflater.unused_data:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,56 @@ def test_a_clock_that_is_not_synchronised_expires_nothing(tmp_path: Path) -> Non
     assert reply.ok is True
 
 
-def test_a_command_to_another_site_is_passed_over_in_silence(rig: Rig) -> None:
-    assert rig.command("reading", site="bitung-0124") is None
+def test_a_command_to_another_site_is_refused_and_not_done(rig: Rig) -> None:
+    reply = rig.command("reading", site="bitung-0124")
+
+    assert error_of(reply) == "speaks for 'bitung-0124' on the topic of 'bitung-0123'"
+    assert reply is not None
+    assert reply.site == SITE
     assert rig.done == []
+
+
+def test_settings_of_another_site_are_refused_and_not_followed(rig: Rig) -> None:
+    reply = rig.settings(7, site="bitung-0124", window_s=30)
+
+    assert "speaks for 'bitung-0124'" in error_of(reply)
+    assert reply is not None
+    assert (reply.site, reply.id) == (SITE, "settings-7")
+    assert rig.keeper.current is None
+
+
+_MEGABYTE = "x" * 1_000_000
+
+
+@pytest.mark.parametrize("pack", [bytes, zlib.compress])
+def test_a_command_of_a_megabyte_is_refused_by_its_id_and_not_queued(
+    rig: Rig, pack: Callable[[bytes], bytes]
+) -> None:
+    command_id = str(uuid.uuid4())
+    message = {"do": "reading", "args": {"x": _MEGABYTE}, "id": command_id, "site": SITE}
+    payload = pack(json.dumps(message).encode())
+
+    if pack is bytes:
+        rig.control.take("commands", payload, False)
+        (reply,) = rig.answers
+    else:
+        (reply,) = [rig.control.handle("commands", payload, False, NOW_S)]
+
+    assert "more than 262144" in error_of(reply)
+    assert reply is not None
+    assert reply.id == command_id
+
+
+def test_what_is_larger_than_can_be_read_for_its_id_is_passed_over(rig: Rig) -> None:
+    bomb = zlib.compress(b'{"id":"a","x":"' + b"x" * 5_000_000 + b'"}')
+
+    assert rig.control.handle("commands", bomb, False, NOW_S) is None
+    large = b'{"revision":7,"x":"' + b"x" * 5_000_000 + b'"}'
+    assert rig.control.handle("settings", large, True, NOW_S) is None
+
+
+def test_a_refusal_says_no_more_than_can_be_read(rig: Rig) -> None:
+    assert len(error_of(rig.command("x" * 4000))) == 500
 
 
 def test_a_retained_command_is_passed_over_in_silence(rig: Rig) -> None:
@@ -185,14 +233,20 @@ def test_a_fault_in_the_deed_is_answered_and_survived(
 
 @pytest.mark.parametrize(
     "broken",
-    [{"expires_at": "soon"}, {"do": 7}, {"args": []}, {"v": 2}, {"id": "not-a-uuid"}],
+    [{"expires_at": "soon"}, {"do": 7}, {"args": []}, {"v": 2}, {"id": "not-a-uuid"}, {"site": 7}],
 )
 def test_a_malformed_command_with_an_id_is_refused(rig: Rig, broken: dict[str, Any]) -> None:
     assert error_of(rig.command("reading", **broken))
     assert rig.done == []
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"\xff", b'{"id":7}', b"[" * 50_000])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(b"", b"{", b"[]", b"\xff", b'{"id":7}', b"[" * 50_000, b'{"id":""}'),
+        *(b'{"id":"\\ud800"}', b'{"id":"' + b"x" * 65 + b'"}', b"x\x9c", b'{"id":1e400}'),
+    ],
+)
 def test_a_malformed_command_without_an_id_is_passed_over(rig: Rig, payload: bytes) -> None:
     assert rig.control.handle("commands", payload, False, NOW_S) is None
 

@@ -122,8 +122,12 @@ def test_settings_that_the_file_could_not_hold_are_refused(
     assert rig.keeper.current is None
 
 
-def test_settings_of_a_megabyte_are_passed_over_unread(rig: Rig) -> None:
-    assert rig.settings(7, targets={"world": ["x" * 1_000_000]}) is None
+def test_settings_of_a_megabyte_are_refused_under_their_revision(rig: Rig) -> None:
+    reply = rig.settings(7, targets={"world": ["x" * 1_000_000]})
+
+    assert "more than 262144" in error_of(reply)
+    assert reply is not None
+    assert reply.id == "settings-7"
     assert rig.keeper.current is None
 
 
