@@ -1,20 +1,24 @@
-"""``pantau``: the commands of the centre."""
+"""``pantau``: the commands of the centre.
+
+A command loads its own module and no other, so that ``pantau status`` does not
+pay for MQTT; the whole command line is only built where it is shown.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
-from server import config, demo, show, sites
-from server import main as service
+from server import config
 from server.config import ConfigError
 from server.show import CommandError
 from server.store import StoreError
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,46 +27,100 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; every command sets ``run``."""
-    parser: argparse.ArgumentParser = _Parser(
-        prog="pantau", description="Tells whether a city's free WiFi works, and proves it."
-    )
-    parser.add_argument("--version", action="version", version=f"pantau {version('pantau')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that takes longer than a command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"pantau {version('pantau')}")
+        parser.exit()
+
+
+def _ingest(commands: Commands) -> None:
+    from server import main as service
+
     ingest = commands.add_parser("ingest", help="the service: readings in, verdicts out")
     ingest.set_defaults(run=service.run)
+
+
+def _sites(commands: Commands) -> None:
+    from server import sites
+
     sites.add_arguments(commands)
+
+
+def _show(commands: Commands) -> None:
+    from server import show
+
     show.add_arguments(commands)
-    for leaf in _leaves(commands):
-        leaf.add_argument(
-            "--config",
-            metavar="FILE",
-            type=Path,
-            default=config.DEFAULT_PATH,
-            help=f"configuration (default {config.DEFAULT_PATH})",
-        )
+
+
+def _ledger(commands: Commands) -> None:
+    from server import ledger
+
+    ledger.add_arguments(commands)
+
+
+def _demo(commands: Commands) -> None:
+    from server import demo
+
     player = commands.add_parser("demo", help="everything on this machine, with a short story")
     demo.add_arguments(player)
     player.set_defaults(run=demo.run)
+
+
+_COMMANDS: dict[Callable[[Commands], None], tuple[str, ...]] = {
+    # In the order of the help.
+    _ingest: ("ingest",),
+    _sites: ("sites",),
+    _show: ("status", "alerts", "readings", "quarantine"),
+    _ledger: ("incidents",),
+    _demo: ("demo",),
+}
+_WITHOUT_CONFIG = ("demo",)
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The command line; every command sets ``run``.
+
+    Args:
+        command: only the part that this command needs; all of it for any other.
+    """
+    parser: argparse.ArgumentParser = _Parser(
+        prog="pantau", description="Tells whether a city's free WiFi works, and proves it."
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    needed = [add for add, names in _COMMANDS.items() if command in names]
+    for add in needed or _COMMANDS:
+        add(commands)
+    for name, one in commands.choices.items():
+        if name not in _WITHOUT_CONFIG:
+            _add_config(one, config.DEFAULT_PATH)
     return parser
 
 
-def _leaves(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-) -> list[argparse.ArgumentParser]:
-    found = []
-    for parser in commands.choices.values():
-        verbs = [
-            action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
-        ]
-        found += _leaves(verbs[0]) if verbs else [parser]
-    return found
+def _add_config(parser: argparse.ArgumentParser, default: Path | str) -> None:
+    """``--config`` behind every command, and behind each verb of one."""
+    verbs = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    if not verbs or parser.get_default("run"):
+        parser.add_argument(
+            "--config",
+            metavar="FILE",
+            type=Path,
+            default=default,
+            help=f"configuration (default {config.DEFAULT_PATH})",
+        )
+        default = argparse.SUPPRESS  # what stands before the verb stays
+    for verb in verbs[0].choices.values() if verbs else ():
+        _add_config(verb, default)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 1 failed, 2 wrong usage or config."""
-    args = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser(words[0] if words else None).parse_args(words)
     try:
         code: int = args.run(args)
         sys.stdout.flush()

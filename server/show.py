@@ -1,25 +1,30 @@
-"""The commands that only look: status, incidents, alerts, readings, quarantine."""
+"""The commands that only look: status, alerts, readings, quarantine; and what all share.
+
+`rich` is loaded when a table is drawn: a script that asks for JSON need not wait for it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import msgspec
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from agent.wire import iso, slug
 from server import config, payloads
-from server.health import Health
 from server.model import Incident, Site, Status, unregistered
-from server.store import FLAG_UNCERTAIN, ReadingRow, Store, open_store
+from server.store import FLAG_UNCERTAIN, ReadingRow, Standing, Store, open_store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 _ZONES = {"Asia/Jakarta": "WIB", "Asia/Makassar": "WITA", "Asia/Jayapura": "WIT"}
 _WORST_FIRST = (Status.OFFLINE, Status.DEGRADED, Status.UNKNOWN, Status.ONLINE)
@@ -47,21 +52,44 @@ def open_for(args: argparse.Namespace, *, create: bool = False) -> Iterator[Stor
 
 def local(site: Site, at: float) -> str:
     """A time in the site's zone, as a technician says it; ``-`` for never."""
+    return local_in(site.timezone, at)
+
+
+def local_in(zone: str, at: float) -> str:
+    """A time in a zone; ``-`` for never."""
     if not at:
         return "-"
-    when = datetime.fromtimestamp(at, ZoneInfo(site.timezone))
-    return f"{when:%Y-%m-%d %H:%M:%S} {_ZONES.get(site.timezone) or when.tzname()}"
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to the command line: a reader that has seen enough is no failure."""
-        raise BrokenPipeError
+    when = datetime.fromtimestamp(at, ZoneInfo(zone))
+    return f"{when:%Y-%m-%d %H:%M:%S} {_ZONES.get(zone) or when.tzname()}"
 
 
 def console() -> Console:
     """Standard output; wide when it is no terminal, so that a line stays a line."""
-    return _Console(width=None if sys.stdout.isatty() else 200)
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to the command line: a reader that has seen enough is no failure."""
+            raise BrokenPipeError
+
+    return Quiet(width=None if sys.stdout.isatty() else 200)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns named in `right` hold figures."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left")
+    return made
+
+
+def plain(text: str) -> str:
+    """Text in a table that is no markup."""
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -71,9 +99,6 @@ def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     one.add_argument("--isp", metavar="I", help="only this ISP")
     one.add_argument("--json", action="store_true", help="one object")
     one.set_defaults(run=status)
-    one = commands.add_parser("incidents", help="the ledger: what happened, and why")
-    one.add_argument("--json", action="store_true", help="one object a line")
-    one.set_defaults(run=incidents)
     one = commands.add_parser("alerts", help="what fires now")
     one.add_argument("--json", action="store_true", help="one object a line")
     one.set_defaults(run=alerts)
@@ -89,77 +114,48 @@ def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def status(args: argparse.Namespace) -> int:
     """Counts, and the sites worst first."""
     with open_for(args) as store:
-        sites = _standing(store)
+        sites = list(store.standing())
     if args.district is not None:
-        sites = [pair for pair in sites if pair[0].district == slug(args.district)]
+        sites = [one for one in sites if one.district == slug(args.district)]
     if args.isp is not None:
-        sites = [pair for pair in sites if pair[0].isp == slug(args.isp)]
-    counts = {one: sum(health.status is one for _, health in sites) for one in Status}
+        sites = [one for one in sites if one.isp == slug(args.isp)]
+    counts = Counter(one.status for one in sites)
+    told = {one.value: counts[one] for one in Status}
     if args.json:
-        rows = [
-            {
-                "site": site.id,
-                "status": health.status,
-                "district": site.district,
-                "isp": site.isp,
-                "since": iso(health.since) if health.since else None,
-                "registered": site.registered,
-                "reasons": health.reasons,
-            }
-            for site, health in sites
-        ]
-        print(msgspec.json.encode({**counts, "sites": rows}).decode())
+        print(msgspec.json.encode({**told, "sites": [_status_row(one) for one in sites]}).decode())
         return 0
     total = len(sites) or 1
-    print(f"{len(sites)} sites: " + _count_line(counts, total))
-    table = Table(box=None, pad_edge=False)
-    for column in ("site", "name", "district", "isp", "status", "since", "why"):
-        table.add_column(column)
-    sites.sort(key=lambda pair: (_WORST_FIRST.index(pair[1].status), pair[1].since))
-    for site, health in sites:
-        style = _STYLES[health.status]
-        table.add_row(
-            site.id,
-            escape(site.name) if site.registered else "(unregistered)",
-            site.district,
-            site.isp,
-            f"[{style}]{health.status}[/]",
-            local(site, health.since),
-            escape(", ".join(health.reasons)),
+    print(f"{len(sites)} sites: " + _count_line(told, total))
+    rows = table("site", "name", "district", "isp", "status", "since", "why")
+    sites.sort(key=lambda one: (_WORST_FIRST.index(one.status), one.since))
+    for one in sites:
+        rows.add_row(
+            one.site,
+            plain(one.name) if one.registered else "(unregistered)",
+            one.district,
+            one.isp,
+            f"[{_STYLES[one.status]}]{one.status}[/]",
+            local_in(one.timezone, one.since),
+            plain(", ".join(one.reasons)),
         )
-    console().print(table)
+    console().print(rows)
     return 0
 
 
-def _count_line(counts: dict[Status, int], total: int) -> str:
+def _status_row(one: Standing) -> dict[str, object]:
+    return {
+        "site": one.site,
+        "status": one.status,
+        "district": one.district,
+        "isp": one.isp,
+        "since": iso(one.since) if one.since else None,
+        "registered": one.registered,
+        "reasons": one.reasons,
+    }
+
+
+def _count_line(counts: dict[str, int], total: int) -> str:
     return ", ".join(f"{count} {one} ({count / total:.0%})" for one, count in counts.items())
-
-
-def _standing(store: Store) -> list[tuple[Site, Health]]:
-    """Every site in service or heard from, with its health."""
-    registry = store.sites()
-    healths = {row.health.site: row.health for row in store.healths()}
-    sites = [site for site in registry.values() if not site.retired]
-    known = {site.id for site in sites}
-    sites += [unregistered(name) for name in healths if name not in known]
-    return [(site, healths.get(site.id) or Health(site.id)) for site in sites]
-
-
-def incidents(args: argparse.Namespace) -> int:
-    """All incidents, oldest first; in JSON with every revision."""
-    with open_for(args) as store:
-        registry = store.sites()
-        found = [(one, store.revisions(one.id)) for one in store.incidents()]
-    if args.json:
-        for incident, revisions in found:
-            body = payloads.alert_body(incident)
-            body["revisions"] = [
-                {"at": iso(at), **payloads.alert_body(revision)} for at, revision in revisions
-            ]
-            print(msgspec.json.encode(body).decode())
-        return 0
-    _incident_table([incident for incident, _ in found], registry)
-    return 0
 
 
 def alerts(args: argparse.Namespace) -> int:
@@ -171,28 +167,37 @@ def alerts(args: argparse.Namespace) -> int:
         for incident in firing:
             print(msgspec.json.encode(payloads.alert_body(incident)).decode())
         return 0
-    _incident_table(firing, registry)
+    incident_table(firing, registry)
     return 0
 
 
-def _incident_table(found: list[Incident], registry: dict[str, Site]) -> None:
+def incident_table(found: list[Incident], registry: dict[str, Site]) -> None:
+    """Incidents, one a line; the id as far as ``pantau incidents show`` needs it."""
     if not found:
         print("none")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("opened", "lasted", "what", "district", "isp", "cause"):
-        table.add_column(column)
+    ids = shortest([one.id for one in found])
+    rows = table("id", "opened", "lasted", "what", "district", "isp", "cause")
     for one in found:
         site = registry.get(one.site) or unregistered(one.site)
-        table.add_row(
+        rows.add_row(
+            ids[one.id],
             local(site, one.opened_at),
             _lasted(one),
-            escape(one.title),
+            plain(one.title),
             one.district,
             one.isp,
             one.cause.verdict if not one.firing else "[bold red]still firing[/]",
         )
-    console().print(table)
+    console().print(rows)
+
+
+def shortest(ids: Sequence[str]) -> dict[str, str]:
+    """Each id cut to what still tells it from the others, and to 8 characters at least."""
+    length = 8
+    while length < max(map(len, ids)) and len({one[:length] for one in ids}) < len(ids):
+        length += 1
+    return {one: one[:length] for one in ids}
 
 
 def _lasted(one: Incident) -> str:

@@ -8,12 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
-from rich.table import Table
 
 from agent.wire import decode_reading
 from server import history, registry
 from server.model import Site
-from server.show import CommandError, console, local, open_for
+from server.show import CommandError, console, local, open_for, table
 from server.store import FLAG_UNCERTAIN, NoStoreError, Store
 
 _DAY_S = 86_400.0
@@ -84,13 +83,11 @@ def list_sites(args: argparse.Namespace) -> int:
         for site in sites:
             print(_json(site))
         return 0
-    table = Table(box=None, pad_edge=False)
-    for column in ("site", "name", "district", "isp", "contract"):
-        table.add_column(column)
+    rows = table("site", "name", "district", "isp", "contract")
     for site in sites:
         name = f"{site.name} (retired)" if site.retired else site.name
-        table.add_row(site.id, name, site.district, site.isp, site.contract)
-    console().print(table)
+        rows.add_row(site.id, name, site.district, site.isp, site.contract)
+    console().print(rows)
     return 0
 
 

@@ -39,6 +39,12 @@ ALLOWED: dict[str, set[str]] = {
     "agent.proving": {"agent.spool", "agent.wire"},
     "agent.safe": {"agent.spool"},
     "agent.budget": set(),
+    "agent.metered": set(),
+    "agent.traffic": {"agent.config", "agent.metered", "agent.wire"},
+    "agent.meter": {
+        *("agent.config", "agent.metered", "agent.schedule", "agent.spool", "agent.traffic"),
+        "agent.wire",
+    },
     "agent.throughput": {
         *("agent.budget", "agent.config", "agent.probes", "agent.settings"),
         *("agent.spool", "agent.wire"),
@@ -52,8 +58,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "agent.tracing": {"agent.config", "agent.probes", "agent.wire"},
     "agent.measuring": {
-        *("agent.clock", "agent.config", "agent.measured", "agent.once", "agent.probes"),
-        *("agent.schedule", "agent.tracing", "agent.window", "agent.wire"),
+        *("agent.clock", "agent.config", "agent.measured", "agent.metered", "agent.once"),
+        *("agent.probes", "agent.schedule", "agent.tracing", "agent.traffic", "agent.window"),
+        "agent.wire",
     },
     "agent.check": {
         *("agent.clock", "agent.config", "agent.local", "agent.measured", "agent.once"),
@@ -102,6 +109,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.simulate": {"server.simulate_site", "server.config", "server.mqtt", "agent.wire"},
     # Wiring, and what people look at.
     "server.show": {"server.*", "agent.wire"},
+    "server.ledger": {"server.*", "agent.wire"},
+    "server.report": {"server.*", "agent.wire"},
     "server.sites": {"server.*", "agent.wire"},
     "server.demo": {"server.*", "agent.wire"},
     "server.cli": {"server.*", "agent.wire"},
@@ -117,13 +126,14 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "paho": ("agent.publish",),
     "gmqtt": ("server.mqtt",),
     "amqtt": ("server.demo*",),
-    "rich": ("server.cli", "server.show", "server.sites", "server.demo*"),
+    "rich": ("server.show", "server.demo*"),
     "sqlite3": ("server.store.sqlite",),
 }
 EVERYWHERE = {"msgspec"}
 
 PURE = (
     *("agent.window", "agent.schedule", "agent.wire", "agent.measured", "agent.budget"),
+    "agent.metered",
     *("server.model", "server.health", "server.causes", "server.troubles", "server.sla"),
     "server.groups",
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),

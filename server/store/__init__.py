@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from server.health import Health
-from server.model import Incident, Site
+from server.model import Incident, Site, Status
 from server.seqset import SeqSet
 
 FLAG_CORRECTED = 1
@@ -74,6 +74,20 @@ class HealthRow(NamedTuple):
     isp: str
 
 
+class Standing(NamedTuple):
+    """How a site stands, and no more of it than a list of all shows."""
+
+    site: str
+    name: str
+    district: str
+    isp: str
+    timezone: str
+    registered: bool
+    status: Status
+    since: float
+    reasons: tuple[str, ...]
+
+
 class Letter(NamedTuple):
     """A message that has yet to be published."""
 
@@ -116,6 +130,9 @@ class Store(Protocol):
 
     def put_healths(self, rows: Iterable[HealthRow]) -> None:
         """Add or replace."""
+
+    def standing(self) -> Iterator[Standing]:
+        """Every site in service or heard from, with its verdict."""
 
     def drop_health(self, site: str) -> None:
         """Forget a retired site's health."""

@@ -21,7 +21,7 @@ from server.store import (
     ReadingRow,
     StreamRow,
 )
-from server.store.sqlite import Database
+from server.store.glance import Glance
 
 _HEAD_BYTES = 4096  # kept of a quarantined payload
 _QUARANTINE_ROWS = 100_000  # the oldest go first: garbage must not fill the disk
@@ -38,7 +38,7 @@ _names = msgspec.json.Decoder(tuple[str, ...])
 _ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
-class SqliteStore(Database):
+class SqliteStore(Glance):
     """See `server.store.Store` for what each method does."""
 
     def sites(self) -> dict[str, Site]:
