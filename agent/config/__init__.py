@@ -16,13 +16,14 @@ from agent.config import onsite, probing, upkeep, values
 from agent.config.probing import Dns, Filter, Ntp, Web
 from agent.config.probing import Path as PathTable
 from agent.config.table import ConfigError, Table
-from agent.config.upkeep import SafeMode, Settings, Throughput
+from agent.config.upkeep import Metered, SafeMode, Settings, Throughput
 
 __all__ = [
     "Config",
     "ConfigError",
     "Dns",
     "Filter",
+    "Metered",
     "Mqtt",
     "Ntp",
     "PathTable",
@@ -99,6 +100,7 @@ class Config:
     wifi: hotspot.Wifi | None
     walk: hotspot.Walk | None
     throughput: Throughput | None
+    metered: Metered | None
     settings: Settings
     safe_mode: SafeMode
 
@@ -132,16 +134,17 @@ def _config(top: Table) -> Config:
     web, ntp, path = (top.table(key) for key in ("web", "ntp", "path"))
     clients = top.table("clients") or Table(top.file, "clients", {})
     points, wifi, walk = (top.table(key) for key in ("access_points", "wifi", "walk"))
-    throughput = top.table("throughput")
+    throughput, metered = top.table("throughput"), top.table("metered")
     settings = top.table("settings") or Table(top.file, "settings", {})
     safe_mode = top.table("safe_mode") or Table(top.file, "safe_mode", {})
     top.done()
     radio = onsite.wifi(wifi) if wifi else None
     if mqtt is None:
         raise top.error("mqtt", 'missing; write a table [mqtt] with url = "mqtts://HOST:8883"')
+    broker = _mqtt(mqtt)
     return Config(
         site=site,
-        mqtt=_mqtt(mqtt),
+        mqtt=broker,
         spool=_spool(spool),
         reading=_reading(reading),
         targets=targets_of(targets) if targets else None,
@@ -155,6 +158,7 @@ def _config(top: Table) -> Config:
         wifi=radio,
         walk=onsite.walk(walk, radio) if walk else None,
         throughput=upkeep.throughput(throughput) if throughput else None,
+        metered=upkeep.metered(metered, broker.keepalive_s) if metered else None,
         settings=upkeep.settings(settings),
         safe_mode=upkeep.safe_mode(safe_mode),
     )

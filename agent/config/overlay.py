@@ -6,10 +6,12 @@ import dataclasses
 from pathlib import Path
 
 from msgspec import UnsetType
+from msgspec.structs import asdict
 
 from agent import wire
-from agent.config import Config, ConfigError, Targets, targets_of, values
+from agent.config import Config, ConfigError, Targets, onsite, targets_of, upkeep, values
 from agent.config.table import Table
+from agent.hotspot import AccessPoints
 
 _PLACE = Path("settings")
 """Stands in an error where a file's own name stands."""
@@ -35,7 +37,26 @@ def overlaid(config: Config, settings: wire.Settings | None) -> Config:
     if not isinstance(settings.targets, UnsetType):
         table = Table(_PLACE, "targets", {**_as_in_file(config.targets), **settings.targets})
         changed = dataclasses.replace(changed, targets=targets_of(table))
+    if not isinstance(settings.metered, UnsetType):
+        given = settings.metered.monthly_mb
+        keys: dict[str, object] = {} if isinstance(given, UnsetType) else {"monthly_mb": given}
+        metered = upkeep.metered(Table(_PLACE, "metered", keys), config.mqtt.keepalive_s)
+        changed = dataclasses.replace(changed, metered=metered)
+    if not isinstance(settings.access_points, UnsetType):
+        points = _access_points(config, settings.access_points)
+        changed = dataclasses.replace(changed, access_points=points)
     return changed
+
+
+def _access_points(config: Config, given: wire.SettingsAccessPoints) -> AccessPoints | None:
+    """The file's, with what the settings say; None where they name nobody any more."""
+    keys: dict[str, object] = {}
+    if config.access_points is not None:
+        keys = {"addresses": dict(config.access_points.addresses), "by": config.access_points.by}
+    keys |= {key: said for key, said in asdict(given).items() if not isinstance(said, UnsetType)}
+    if keys.get("addresses") == {}:
+        return None
+    return onsite.access_points(Table(_PLACE, "access_points", keys))
 
 
 def _url(config: Config, given: str) -> str:

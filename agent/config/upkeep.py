@@ -1,4 +1,4 @@
-"""The tables of the agent's own care: [settings], [safe_mode], [throughput]."""
+"""The tables of the agent's own care: [settings], [safe_mode], [throughput], [metered]."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from agent.config import values
 from agent.config.table import Table
 
 _DAY_S = 86_400
+_LEAST_MB = 30
+_BEAT_MB = 700
+"""What a ping each second to the broker takes in a month."""
 
 Method = Literal["speedtest", "iperf3"]
 
@@ -47,6 +50,23 @@ class Throughput:
     max_clients: int
     max_cpu_ratio: float
     backup_links: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Metered:
+    """What all traffic of the agent may take in a month, at IP level."""
+
+    monthly_mb: int
+
+
+def metered(table: Table, keepalive_s: int) -> Metered:
+    least = _LEAST_MB + _BEAT_MB // keepalive_s
+    monthly_mb = table.need("monthly_mb", values.whole_from(1, 10_000_000, "megabytes"), "500")
+    table.done()
+    if monthly_mb < least:
+        mend = f"give {least} or more, or a longer mqtt.keepalive_s"
+        raise table.error("monthly_mb", f"{monthly_mb} is less than presence takes alone; {mend}")
+    return Metered(monthly_mb)
 
 
 def settings(table: Table) -> Settings:

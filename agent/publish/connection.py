@@ -25,6 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent import wire
 from agent.config import Mqtt
 from agent.publish import login
+from agent.publish.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Connection:
         protocol: the MQTT version to speak.
         will: the presence to publish for us when we are lost; None for no will.
         receive: takes what arrives.
+        traffic: counts what the connection takes.
 
     Raises:
         BrokerError: it could not be opened.
@@ -74,8 +76,10 @@ class Connection:
         will: bytes | None,
         receive: Receive,
         stopping: Callable[[], bool] = lambda: False,
+        traffic: Traffic | None = None,
     ) -> None:
         self._site = site
+        self._traffic = traffic or Traffic()
         self._mqtt = mqtt
         self._receive = receive
         self._stopping = stopping
@@ -118,6 +122,7 @@ class Connection:
         host = url.hostname or ""
         port = url.port or (8883 if url.scheme == "mqtts" else 1883)
         place = f"broker {host}:{port}"
+        self._traffic.begin(tls=url.scheme == "mqtts")
         try:
             self._client.connect(host, port, self._mqtt.keepalive_s)
         except ssl.SSLCertVerificationError as err:
@@ -194,6 +199,7 @@ class Connection:
         if sock in writable:
             self._client.loop_write()
         self._client.loop_misc()
+        self._traffic.look(sock)
 
     def close(self) -> None:
         """Say goodbye, so that the broker drops the will, and end it."""

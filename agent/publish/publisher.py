@@ -22,6 +22,7 @@ from agent.config import Config, ConfigError
 from agent.publish.connection import BrokerError, Connection, Protocol
 from agent.publish.drain import MAX_BATCH_BYTES, Batch, Drain, Range, held_of
 from agent.publish.presence import Here, Reason, presence
+from agent.publish.traffic import Traffic
 from agent.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,18 @@ class Publisher:
         spool: what to send, and what to release.
         here: this machine and process.
         control: takes the leaf and payload of settings and commands; must not block.
+        traffic: counts what the connections take.
     """
 
     def __init__(
-        self, config: Config, spool: Spool, here: Here, control: Callable[[str, bytes, bool], None]
+        self,
+        config: Config,
+        spool: Spool,
+        here: Here,
+        control: Callable[[str, bytes, bool], None],
+        traffic: Traffic | None = None,
     ) -> None:
+        self._traffic = traffic or Traffic()
         self._site = config.site
         self._mqtt = config.mqtt
         self._spool = spool
@@ -158,6 +166,7 @@ class Publisher:
             will=presence(self._site, self._here, session, "offline", "lost"),
             receive=self._receive,
             stopping=lambda: self._goodbye is not None,
+            traffic=self._traffic,
         )
         try:
             log.info("connected to %s with MQTT %s", self._mqtt.url, self._protocol)

@@ -85,7 +85,7 @@ class Clock(Part, frozen=True):
 class Link(Part, frozen=True):
     """One network interface: state, and rates over the window.
 
-    ``rx_peak_mbps`` and ``tx_peak_mbps`` are the highest window's since midnight.
+    ``rx_peak_mbps`` and ``tx_peak_mbps`` are the highest window's since midnight UTC.
     """
 
     up: bool
@@ -108,6 +108,19 @@ class Throughput(Part, frozen=True):
     latency_loaded_ms: NotNegative | UnsetType = UNSET
     server: Text | UnsetType = UNSET
     bytes: Count | UnsetType = UNSET
+
+
+class Metered(Part, frozen=True):
+    """The month's bytes of a metered link, all of them the agent's own, at IP level.
+
+    ``month`` is one of UTC, absent while no clock tells it; ``slowed`` is in the order in
+    which things are slowed.
+    """
+
+    used_bytes: Count
+    budget_bytes: Count
+    month: Text | UnsetType = UNSET
+    slowed: list[Literal["tests", "echoes", "probes", "windows"]] | UnsetType = UNSET
 
 
 class Host(Part, frozen=True):
@@ -157,6 +170,7 @@ class Reading(Part, frozen=True):
     wifi: Wifi | UnsetType = UNSET
     walk: Walk | UnsetType = UNSET
     throughput: Throughput | UnsetType = UNSET
+    metered: Metered | UnsetType = UNSET
     host: Host | UnsetType = UNSET
     errors: dict[str, str] | UnsetType = UNSET
 
@@ -206,6 +220,19 @@ class SettingsMqtt(Part, frozen=True):
     url: Text | UnsetType = UNSET
 
 
+class SettingsAccessPoints(Part, frozen=True):
+    """The access points on the LAN: IPv4 addresses by name, and ``icmp`` or ``arp``."""
+
+    addresses: dict[str, Text] | UnsetType = UNSET
+    by: Text | UnsetType = UNSET
+
+
+class SettingsMetered(Part, frozen=True):
+    """Another budget of the month for a metered link."""
+
+    monthly_mb: Count | UnsetType = UNSET
+
+
 class Settings(Part, frozen=True):
     """What the agent should do differently from its file; keys are as there."""
 
@@ -215,6 +242,8 @@ class Settings(Part, frozen=True):
     window_s: WindowSeconds | UnsetType = UNSET
     mqtt: SettingsMqtt | UnsetType = UNSET
     targets: dict[str, list[Text] | Text] | UnsetType = UNSET
+    metered: SettingsMetered | UnsetType = UNSET
+    access_points: SettingsAccessPoints | UnsetType = UNSET
 
 
 class Command(Part, frozen=True):
