@@ -5,10 +5,15 @@ Link:   the same boot, and the agent went on measuring: its readings stand on
         one unbroken grid of windows across the gap.
 Agent:  the same boot, but the grid is broken: the agent itself was not running.
 Unknown otherwise.
+
+This is the first guess, made from the one reading that ends an outage; `server.review`
+judges again when the backlog has come. Here are also the causes of groups.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -16,6 +21,8 @@ from msgspec import UNSET
 from agent.wire import Reading
 from server.model import Cause
 
+NOT_DOWN = "not down"
+"""How the evidence begins where an agent measured a working site all through."""
 _GRID_TOLERANCE_S = 1.5
 _GRID_TOLERANCE_RATIO = 0.02
 
@@ -51,14 +58,18 @@ def explain(
         return Cause("link", 0.6, (same, "the window changed meanwhile"))
     grid_s = (after.seq - before.seq) * before.window_s
     ran_s = after.uptime_s - before.uptime_s
-    tolerance_s = _GRID_TOLERANCE_S + _GRID_TOLERANCE_RATIO * before.window_s
-    if abs(ran_s - grid_s) > tolerance_s:
+    if abs(ran_s - grid_s) > grid_tolerance_s(before.window_s):
         count = after.seq - before.seq
         measured = f"but {count} x {before.window_s:g} s measured in these {ran_s:.0f} s"
         return Cause("agent", 0.8, (same, measured))
     kept = f"the agent measured on through the gap (seq {before.seq} to {after.seq})"
-    silences = _silences(after)
-    return Cause("link", 0.95 if silences else 0.85, (same, kept, *silences))
+    silent = silences(after)
+    return Cause("link", 0.95 if silent else 0.85, (same, kept, *silent))
+
+
+def grid_tolerance_s(window_s: float) -> float:
+    """How far a window's end may be off the grid of windows."""
+    return _GRID_TOLERANCE_S + _GRID_TOLERANCE_RATIO * window_s
 
 
 def _after_new_boot(sent_uptime_s: float, gap_s: float) -> Cause:
@@ -75,9 +86,67 @@ def _after_new_boot(sent_uptime_s: float, gap_s: float) -> Cause:
     )
 
 
-def _silences(reading: Reading) -> tuple[str, ...]:
+def silences(reading: Reading) -> tuple[str, ...]:
+    """The silences of a reading, one line each."""
     if reading.dead is UNSET:
         return ()
     return tuple(
         f"{edge.rung} silent from {edge.start} to {edge.end or 'now'}" for edge in reading.dead
     )
+
+
+_SHARED = {"isp": "isp", "backhaul": "isp", "power_area": "power"}
+"""What a group's dimension alone lets guess."""
+
+
+def of_group(dimension: str, members: int, returned: Collection[Cause]) -> Cause:
+    """Why many sites went together.
+
+    Args:
+        dimension: what they share, such as ``isp telkom``; or ``everything``.
+        members: how many they are.
+        returned: the causes of those that are back.
+    """
+    name = dimension.partition(" ")[0]
+    went = f"{members} sites of {dimension} went together"
+    if dimension == "everything":
+        went = f"{members} sites, nearly all there are, went together: we may have been blind"
+    verdicts = Counter(one.verdict for one in returned if one.verdict != "unknown")
+    for verdict, count in verdicts.most_common(1):
+        if 2 * count <= len(returned):
+            break
+        cut = verdict in ("link", "isp")
+        if cut and 2 * sum(map(_not_down, returned)) > len(returned):
+            return _path_alone(went, returned)
+        found = "isp" if cut and name in ("isp", "backhaul") else "link" if cut else verdict
+        shown = f"{count} of {len(returned)} that are back show {'link' if cut else verdict}"
+        confidence = 0.95 if found == _SHARED.get(name) else 0.8
+        return Cause(found, confidence, (went, shown))
+    guess = _SHARED.get(name)
+    return Cause(guess, 0.6, (went,)) if guess and not returned else Cause(evidence=(went,))
+
+
+def _not_down(cause: Cause) -> bool:
+    return any(text.startswith(NOT_DOWN) for text in cause.evidence)
+
+
+def _path_alone(went: str, returned: Collection[Cause]) -> Cause:
+    count = sum(map(_not_down, returned))
+    text = f"{NOT_DOWN} at {count} of {len(returned)}: only the way to the centre was lost"
+    return Cause(evidence=(went, text))
+
+
+def of_access_points(unreachable: int, known: int, *, gateway_ok: bool) -> Cause:
+    """Why access points are away, from the reading that shows it.
+
+    Args:
+        unreachable: how many of the site's.
+        known: how many it has.
+        gateway_ok: whether the site's own gateway answered.
+    """
+    told = f"{unreachable} of {known} access points unreachable while the agent lives"
+    if unreachable < known:
+        return Cause("access_point", 0.9, (told,))
+    if gateway_ok:
+        return Cause("access_point", 0.7, (told, "all of them: their switch or its supply"))
+    return Cause("access_point", 0.5, (told, "the site's gateway does not answer either"))

@@ -46,8 +46,8 @@ ALLOWED: dict[str, set[str]] = {
         "agent.wire",
     },
     "agent.throughput": {
-        *("agent.budget", "agent.config", "agent.probes", "agent.settings"),
-        *("agent.spool", "agent.wire"),
+        *("agent.budget", "agent.config", "agent.meter", "agent.probes", "agent.settings"),
+        *("agent.spool", "agent.traffic", "agent.wire"),
     },
     "agent.local": set(),
     "agent.systemd": set(),
@@ -78,14 +78,20 @@ ALLOWED: dict[str, set[str]] = {
     "server.history": {"agent.wire"},
     "server.causes": {"server.model", "agent.wire"},
     "server.groups": {"server.model"},
+    "server.review": {"server.causes", "server.model", "agent.wire"},
     "server.troubles": {"server.model", "agent.wire"},
-    "server.sla": {"server.model", "agent.wire"},
+    "server.sla": {"server.model"},
+    "server.notes": {"server.model"},
     "server.health": {"server.causes", "server.troubles", "server.model", "agent.wire"},
     "server.payloads": {"server.health", "server.model", "agent.wire"},
-    "server.registry": {"server.model", "agent.wire"},
+    "server.dates": set(),
+    "server.terms": {"server.model"},
+    "server.registry": {"server.dates", "server.terms", "server.model", "agent.wire"},
     "server.config": {"server.model"},
     # What health remembers of a site is what is stored of it.
-    "server.store": {"server.health", "server.seqset", "server.model", "agent.wire"},
+    "server.store": {
+        *("server.health", "server.seqset", "server.terms", "server.model", "agent.wire"),
+    },
     "server.mqtt": {"server.config"},
     "server.draft": {
         *("server.clock", "server.health", "server.payloads", "server.store"),
@@ -135,9 +141,10 @@ PURE = (
     *("agent.window", "agent.schedule", "agent.wire", "agent.measured", "agent.budget"),
     "agent.metered",
     *("server.model", "server.health", "server.causes", "server.troubles", "server.sla"),
-    "server.groups",
+    "server.notes",
+    *("server.groups", "server.review"),
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
-    *("server.registry", "server.simulate_link"),
+    *("server.dates", "server.terms", "server.registry", "server.simulate_link"),
 )
 """Decisions: no clock, no chance, no input or output. Time and a seeded source are arguments."""
 PURE_MAY_IMPORT = {
