@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from server.model import Rules
+from server.model import GroupRules, Rules
 
 DEFAULT_PATH = Path("/etc/pantau/server.toml")
 
@@ -50,6 +50,22 @@ class Alerts:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessConfig:
+    """How ``pantau witness`` pings the sites' addresses."""
+
+    every_s: float = 30.0
+    timeout_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deadman:
+    """Who is called while ingest works, so that its silence is noticed elsewhere."""
+
+    url: str = ""
+    every_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of ``server.toml``."""
 
@@ -57,6 +73,9 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     health: Rules = field(default_factory=Rules)
     alerts: Alerts = field(default_factory=Alerts)
+    groups: GroupRules = field(default_factory=GroupRules)
+    witness: WitnessConfig = field(default_factory=WitnessConfig)
+    deadman: Deadman = field(default_factory=Deadman)
 
 
 _SECTIONS: dict[str, type] = {
@@ -64,6 +83,9 @@ _SECTIONS: dict[str, type] = {
     "store": StoreConfig,
     "health": Rules,
     "alerts": Alerts,
+    "groups": GroupRules,
+    "witness": WitnessConfig,
+    "deadman": Deadman,
 }
 _VERSIONS = ("auto", "5", "3.1.1")
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
@@ -211,6 +233,30 @@ def _check_rest(config: Config) -> None:
     retain_s = config.alerts.resolved_retain_s
     if not 0 <= retain_s < math.inf:
         raise _impossible("alerts.resolved_retain_s", retain_s, "give seconds, 0 or more")
+    _check_groups(config.groups)
+    for key, value in (
+        ("witness.every_s", config.witness.every_s),
+        ("witness.timeout_s", config.witness.timeout_s),
+        ("deadman.every_s", config.deadman.every_s),
+    ):
+        if not 1 <= value < math.inf:
+            raise _impossible(key, value, "give seconds, 1 or more")
+    if config.witness.timeout_s > config.witness.every_s:
+        raise ConfigError("witness.timeout_s: is above every_s; give at most that")
+    called = urlsplit(config.deadman.url)
+    if config.deadman.url and not (called.scheme in ("http", "https") and called.netloc):
+        raise _impossible("deadman.url", repr(config.deadman.url), "write https://HOST/PATH")
+
+
+def _check_groups(groups: GroupRules) -> None:
+    if groups.min_sites < 2:
+        raise _impossible("groups.min_sites", groups.min_sites, "give 2 or more")
+    if not 0 < groups.ratio <= 1:
+        raise _impossible("groups.ratio", groups.ratio, "give a ratio, above 0 and at most 1")
+    if not 1 <= groups.window_s < math.inf:
+        raise _impossible("groups.window_s", groups.window_s, "give seconds, 1 or more")
+    if not 0 <= groups.hold_s <= 10:
+        raise _impossible("groups.hold_s", groups.hold_s, "give seconds, 0 to 10")
 
 
 def _impossible(key: str, value: object, mend: str) -> ConfigError:
