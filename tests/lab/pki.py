@@ -40,11 +40,15 @@ class Authority:
             self._made[name] = self._sign(name, f"client-{len(self._made)}", "clientAuth", "")
         return self._made[name]
 
+    def expired(self, name: str) -> Identity:
+        """A client certificate that ended as it was made."""
+        return self._sign(name, "expired", "clientAuth", "", days=0)
+
     def server(self, *hosts: str) -> Identity:
         """A server certificate for host names and addresses (``DNS:…``, ``IP:…``)."""
         return self._sign("broker", "server", "serverAuth", f"subjectAltName={','.join(hosts)}\n")
 
-    def _sign(self, name: str, stem: str, usage: str, more: str) -> Identity:
+    def _sign(self, name: str, stem: str, usage: str, more: str, days: int = 30) -> Identity:
         cert, key = self.folder / f"{stem}.crt", self.folder / f"{stem}.key"
         request, extensions = self.folder / f"{stem}.csr", self.folder / f"{stem}.ext"
         extensions.write_text(
@@ -55,7 +59,7 @@ class Authority:
         _openssl("req", *_KEY, "-keyout", key, "-out", request, "-subj", subject)
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self._ca_key),
-            *("-CAcreateserial", "-days", "30", "-extfile", extensions, "-out", cert),
+            *("-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", cert),
         )
         return Identity(name, cert, key)
 
