@@ -30,6 +30,7 @@ class _Round:
     """One window under way, and what is known of its end once that came."""
 
     window: Window
+    config: Config
     settings_revision: int | None
     echoes: Echoes
     is_last_of_echoes: bool = False
@@ -100,7 +101,7 @@ class Measuring:
         self._echoes.stop()
 
     def _plan(self, following: Window) -> None:
-        this = _Round(following, self._settings_revision(), self._echoes)
+        this = _Round(following, self._followed, self._settings_revision(), self._echoes)
         length_s = following.end_s - following.start_s
         self._echoes.set_interval(schedule.echo_interval_s(length_s))
         for due in schedule.probes_due(following, self._names):
@@ -139,6 +140,9 @@ class Measuring:
             self._echoes = Echoes(config)
             self._echoes.start(schedule.echo_interval_s(config.reading.window_s))
             self._silences = {}
+        if config.access_points != self._followed.access_points and not self._careful:
+            self._names = probe_names(config)
+            self._context = context(config)
         self._followed = config
 
     def _complete(self, this: _Round) -> None:
@@ -147,7 +151,7 @@ class Measuring:
         samples = this.echoes.take(start_s, end_s)
         self._silences, dead = window.silences(self._silences, samples, this.taken_at - end_s)
         outcomes = [pending.outcome() for pending in this.started]
-        paths, trace_errors = self._trace(samples, outcomes)
+        paths, trace_errors = self._trace(this.config, samples, outcomes)
         errors = {**this.echoes.errors(), **trace_errors, **self._further_errors()}
         if this.is_last_of_echoes:
             this.echoes.stop()
@@ -172,13 +176,13 @@ class Measuring:
         self._deliver(make)
 
     def _trace(
-        self, samples: list[Sample], outcomes: list[Outcome]
+        self, config: Config, samples: list[Sample], outcomes: list[Outcome]
     ) -> tuple[list[wire.Path], dict[str, str]]:
-        """Take the ways that were traced, and start what this window makes due."""
+        """Take the ways that were traced, and start what is due by the `config` of the window."""
         if self._tracer is None:
             return [], {}
         paths, error = self._tracer.take()
         by_name = {one.name: one for one in outcomes}
         ladder = window.ladder(window.ping(samples), by_name, window.ping(samples, 6))
-        self._tracer.observe(ladder, tracing.targets(self._followed), time.monotonic())
+        self._tracer.observe(ladder, tracing.targets(config), time.monotonic())
         return paths, {} if error is None else {"path": error}

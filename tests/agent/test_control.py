@@ -16,6 +16,7 @@ from agent import wire
 from agent.config import ConfigError, load
 from agent.config.overlay import overlaid, risks
 from agent.control import Args, Control, Deeds
+from agent.hotspot import AccessPoints
 from agent.settings import RefusedError, Result, SettingsKeeper
 from tests.wait import until
 
@@ -336,3 +337,47 @@ def test_broken_stored_settings_are_as_none(tmp_path: Path, stored: bytes) -> No
     (tmp_path / "settings.json").write_bytes(stored)
 
     assert Rig(tmp_path).keeper.current is None
+
+
+POINTS = {"addresses": {"ap-1": "192.168.1.2"}, "by": "arp"}
+
+
+def test_settings_name_the_access_points_that_the_file_does_not(rig: Rig) -> None:
+    assert rig.settings(1, access_points=POINTS) is not None
+    found = overlaid(rig.config, rig.keeper.current).access_points
+    assert found == AccessPoints({"ap-1": "192.168.1.2"}, "arp")
+    assert rig.keeper.on_trial is None, "an access point that is silent cuts nobody off"
+
+
+def test_settings_change_how_access_points_of_the_file_are_asked_or_ask_none(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(FILE + '[access_points]\naddresses = { ap-9 = "192.168.1.9" }\n')
+
+    def followed(**points: object) -> AccessPoints | None:
+        text = json.dumps({"v": 1, "site": SITE, "revision": 1, "access_points": points})
+        return overlaid(load(file), wire.decode(wire.Settings, text.encode())).access_points
+
+    assert followed(by="arp") == AccessPoints({"ap-9": "192.168.1.9"}, "arp")
+    assert followed(addresses={"a": "192.168.1.1"}) == AccessPoints({"a": "192.168.1.1"}, "icmp")
+    assert followed(addresses={}) is None
+
+
+@pytest.mark.parametrize(
+    ("points", "error"),
+    [
+        ({"by": "arp"}, "settings: access_points.addresses: missing"),
+        ({"addresses": {"ap": "ap.lan"}}, "settings: access_points.addresses: 'ap.lan' is no IPv4"),
+        (
+            {"addresses": {"a b": "192.0.2.1"}},
+            "settings: access_points.addresses: 'a b' is no name",
+        ),
+        ({"addresses": {"a": "192.0.2.1"}, "by": "snmp"}, "settings: access_points.by: 'snmp'"),
+    ],
+)
+def test_settings_with_impossible_access_points_are_refused(
+    rig: Rig, points: dict[str, object], error: str
+) -> None:
+    assert error_of(rig.settings(1, access_points=points)).startswith(error)
+    assert rig.keeper.current is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import config, tracing, wire
+from agent.config.overlay import overlaid
 from agent.measuring import MakeReading, Measuring
 from agent.probes import ProbeError
 from tests.lab.net import Namespace, cable, inside
@@ -102,3 +103,51 @@ def test_a_rung_that_first_fails_has_its_trace_in_a_later_reading(tmp_path: Path
     failed = next(one for one in readings if one.ladder.domestic == "fail")
     told = next(one for one in readings if one.path and failure in one.path)
     assert told.seq > failed.seq, "the window that failed did not wait for its trace"
+
+
+@pytest.mark.needs_root
+@pytest.mark.slow
+def test_settings_change_whom_the_next_windows_trace_and_which_access_points_they_ask(
+    tmp_path: Path,
+) -> None:
+    given = loaded(
+        tmp_path,
+        '[reading]\nwindow_s = 1\n[targets]\ngateway = "auto"\ndomestic = ["10.0.2.2"]\n[path]\n',
+    )
+    followed = [given]
+    readings: list[wire.Reading] = []
+    settings = wire.Settings(
+        v=1, site="bitung-0123", revision=1,
+        targets={"domestic": ["10.0.2.3"]},
+        access_points=wire.SettingsAccessPoints(addresses={"ap-1": "10.0.1.2"}),
+    )  # fmt: skip
+    with Namespace() as here, Namespace() as gateway, Namespace() as far:
+        cable(here, "10.0.1.1/24", gateway, "10.0.1.2/24")
+        cable(gateway, "10.0.2.1/24", far, "10.0.2.2/24")
+        gateway.forward()
+        here.route("default", "10.0.1.2")
+        far.route("default", "10.0.2.1")
+        with inside(here.name):
+            measuring = Measuring(
+                lambda: followed[0],
+                settings_revision=lambda: None,
+                further_errors=dict,
+                deliver=lambda make: readings.append(make(len(readings) + 1)),
+            )
+            measuring.start(time.monotonic())
+
+            def stepped(what: str) -> wire.Path | None:
+                time.sleep(max(0.0, measuring.next_s - time.monotonic()))
+                measuring.step()
+                paths = [one for reading in readings for one in reading.path or []]
+                return next((one for one in paths if one.why == what), None)
+
+            before = until(lambda: stepped("daily"), 60, "the first trace")
+            assert all(not reading.access_points for reading in readings)
+            followed[0] = overlaid(given, settings)
+            after = until(lambda: stepped("failure"), 60, "a trace of who is silent")
+            measuring.stop()
+    assert (before.target, after.target) == ("10.0.2.2", "10.0.2.3")
+    asked = readings[-1].access_points
+    assert isinstance(asked, dict)
+    assert asked["ap-1"].reachable
