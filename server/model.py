@@ -119,6 +119,8 @@ class Contract:
     currency: str = "IDR"
     restitution: tuple[tuple[float, float], ...] = ()
     """Steps (availability ratio, share of the price): below the ratio, the share is due."""
+    version: int = 1
+    """Which import of the contract these terms are of; a report names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,36 @@ class Maintenance:
     to_at: float
     note: str = ""
     cancelled_at: float | None = None
+    added_at: float = 0.0
+    """When it was entered: before it began, or only afterwards."""
+
+
+NoteKind = Literal["ack", "note", "dispute", "settled", "ticket"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a person said of an incident; notes are added, never changed."""
+
+    incident: str
+    at: float
+    who: str
+    kind: NoteKind
+    text: str = ""
+    """The remark; of a ticket the ISP's reference."""
+    responded_at: float | None = None
+    restored_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What all notes of an incident come to: the last note of each kind, in short."""
+
+    acknowledged: Note | None = None
+    ticket: Note | None = None
+    """The ISP's reference, and when it answered and had repaired it by its own account."""
+    disputed: Note | None = None
+    """Why somebody holds it to be wrong; None once that is settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +198,8 @@ class Incident:
     """Not alerted before: a group may take it over."""
     told: bool = False
     """An alert for it stands, or stood, at the broker."""
+    said: Said = field(default_factory=Said)
+    """What people said of it."""
 
     @property
     def firing(self) -> bool:
