@@ -9,7 +9,9 @@ Rules
     busy, the uplink is a backup, or the clock cannot tell the month; it is looked at again
     after `RETRY_S`.
  4. No test begins, by command or not, that would probably pass the month's bytes: one takes
-    as many as the largest before it. The first cannot be foreseen.
+    as many as the largest before it, and `likely_bytes` before the first.
+ 5. None begins either where a metered link has not enough to spare, a quarter more than that;
+    and one that passes what it may take is ended.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from msgspec.structs import replace
 
 DAY_S = 86_400.0
 RETRY_S = 600.0
+_ROOM = 1.25
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,20 @@ class Plan:
     max_clients: int
     max_cpu_ratio: float
     backup_links: tuple[str, ...]
+    likely_bytes: int
 
 
 class Situation(NamedTuple):
-    """How it is now; None where it is not known, which keeps nothing from running."""
+    """How it is now; None where it is not known, which keeps nothing from running.
+
+    ``spare_bytes`` is what the budget of a metered link has for a test.
+    """
 
     clock_synced: bool
     active_clients: int | None
     cpu_ratio: float | None
     uplink: str | None
+    spare_bytes: int | None = None
 
 
 class Ledger(Struct, frozen=True):
@@ -75,7 +83,12 @@ def decide(
         return Decision(False, None, replace(ledger, next_s=now_s + rng.expovariate(1 / mean_s)))
     if now_s < ledger.next_s:
         return Decision(False, None, ledger)
-    why_not = _unfit(plan, now) or _too_many(ledger, plan, now_s) or too_dear(ledger, plan, now_s)
+    why_not = (
+        _unfit(plan, now)
+        or _too_many(ledger, plan, now_s)
+        or too_dear(ledger, plan, now_s)
+        or beyond_spare(ledger, plan, now.spare_bytes)
+    )
     if why_not is not None:
         return Decision(False, f"skipped: {why_not}", replace(ledger, next_s=now_s + RETRY_S))
     return Decision(True, None, replace(ledger, next_s=now_s + rng.expovariate(1 / mean_s)))
@@ -100,21 +113,40 @@ def _too_many(ledger: Ledger, plan: Plan, now_s: float) -> str | None:
 def too_dear(ledger: Ledger, plan: Plan, now_s: float) -> str | None:
     """Why the month has no bytes left for a test; None where it has (rule 4)."""
     used = ledger.month_bytes if ledger.month == _month(now_s) else 0
-    if used + ledger.largest_bytes <= plan.monthly_bytes and used < plan.monthly_bytes:
+    likely = ledger.largest_bytes or plan.likely_bytes
+    if used + likely <= plan.monthly_bytes:
         return None
     return f"{used / 1e6:.0f} of {plan.monthly_bytes / 1e6:.0f} MB of this month are used"
 
 
-def spent(ledger: Ledger, count_bytes: int | None, now_s: float) -> Ledger:
-    """The ledger after a test; None bytes (it failed) count as the largest before."""
-    taken = ledger.largest_bytes if count_bytes is None else count_bytes
+def beyond_spare(ledger: Ledger, plan: Plan, spare_bytes: int | None) -> str | None:
+    """Why the budget of a metered link has nothing for a test; None where it has (rule 5)."""
+    takes = int(ledger.largest_bytes * _ROOM) or plan.likely_bytes
+    if spare_bytes is None or takes <= spare_bytes:
+        return None
+    spare_mb = f"{spare_bytes / 1e6:.0f} MB"
+    return f"a test takes about {takes / 1e6:.0f} MB, this metered link has {spare_mb} to spare"
+
+
+def most_bytes(
+    ledger: Ledger, plan: Plan, spare_bytes: int | None, now_s: float, *, forced: bool
+) -> int | None:
+    """After how many bytes a test ends, done or not (rule 5); None: it may take what it takes."""
+    used = ledger.month_bytes if ledger.month == _month(now_s) else 0
+    bounds = [] if forced else [max(0, plan.monthly_bytes - used)]
+    bounds += [] if spare_bytes is None else [spare_bytes]
+    return min(bounds, default=None)
+
+
+def spent(ledger: Ledger, count_bytes: int, now_s: float) -> Ledger:
+    """The ledger after a test, whatever came of it."""
     same_month = ledger.month == _month(now_s)
     return replace(
         ledger,
         tests=(*_of_a_day(ledger, now_s), now_s),
         month=_month(now_s),
-        month_bytes=taken + (ledger.month_bytes if same_month else 0),
-        largest_bytes=max(ledger.largest_bytes, taken),
+        month_bytes=count_bytes + (ledger.month_bytes if same_month else 0),
+        largest_bytes=max(ledger.largest_bytes, count_bytes),
     )
 
 

@@ -18,9 +18,10 @@ import msgspec
 from msgspec import UNSET
 
 import agent
-from agent import clock, probes, schedule, tracing, window, wire
+from agent import clock, probes, schedule, tracing, traffic, window, wire
 from agent.config import Config
 from agent.measured import Outcome, Sample
+from agent.metered import UNSLOWED, Slowing
 from agent.once import COMPARING, Echoes, context, probe_names
 from agent.schedule import Window
 
@@ -49,6 +50,7 @@ class Measuring:
     Args:
         config: what to measure, asked at each window's beginning.
         settings_revision: asked then as well.
+        slowing: asked then, too: how slow to measure, for a metered link.
         careful: measure nothing but echoes (safe mode).
         further_errors: asked for each reading; problems beside the probes' own.
         deliver: takes each finished reading as a function of its seq.
@@ -60,12 +62,15 @@ class Measuring:
         *,
         settings_revision: Callable[[], int | None],
         careful: bool = False,
+        slowing: Callable[[], Slowing] = lambda: UNSLOWED,
         further_errors: Callable[[], Mapping[str, str]],
         deliver: Callable[[MakeReading], None],
     ) -> None:
         self._config = config
         self._settings_revision = settings_revision
         self._further_errors = further_errors
+        self._slowing = slowing
+        self._windows = itertools.count()
         self._deliver = deliver
         self._followed = config()
         self._careful = careful
@@ -88,6 +93,11 @@ class Measuring:
         self._plan(first)
 
     @property
+    def window_s(self) -> float:
+        """The length of the window that is under way."""
+        return self._followed.reading.window_s
+
+    @property
     def next_s(self) -> float:
         """When `step` is due, CLOCK_MONOTONIC."""
         return self._steps[0][0]
@@ -103,8 +113,13 @@ class Measuring:
     def _plan(self, following: Window) -> None:
         this = _Round(following, self._followed, self._settings_revision(), self._echoes)
         length_s = following.end_s - following.start_s
-        self._echoes.set_interval(schedule.echo_interval_s(length_s))
-        for due in schedule.probes_due(following, self._names):
+        slowing = self._slowing()
+        normal_s = schedule.echo_interval_s(length_s)
+        self._echoes.set_interval(slowing.echo_interval_for(normal_s, length_s))
+        names = self._names
+        if not slowing.has_probes(next(self._windows)):
+            names = [name for name in names if name not in traffic.CROSSING]
+        for due in schedule.probes_due(following, names):
             self._at(due.at_s, partial(self._start_probe, this, due.name, length_s))
         self._at(following.end_s, lambda: self._end(this))
         self._at(following.complete_s, lambda: self._complete(this))

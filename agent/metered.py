@@ -21,7 +21,7 @@ Rules
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -67,6 +67,8 @@ STEPS = (
 )
 """Within each window there are 11 echoes still: its loss can be judged."""
 UNSLOWED = STEPS[0]
+
+What = Literal["tests", "echoes", "probes", "windows"]
 
 
 class Costs(NamedTuple):
@@ -189,11 +191,11 @@ def dispensable(used: int, budget: int, left: float, costs: Costs) -> int:
     return max(0, int(budget * (1 - MARGIN) - used - pace(len(STEPS) - 1, costs) * left))
 
 
-def slowed(step: int, costs: Costs) -> list[str]:
+def slowed(step: int, costs: Costs) -> list[What]:
     """What is slowed, in the order of rule 4."""
     slow = STEPS[step]
     window_s = slow.window_for(costs.window_s)
-    found = {
+    found: dict[What, bool] = {
         "tests": step > 0,
         "echoes": slow.echo_interval_for(costs.echo_interval_s, window_s) > costs.echo_interval_s,
         "probes": slow.probes_every != 1,

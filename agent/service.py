@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -17,8 +18,10 @@ from agent.config.overlay import overlaid, risks
 from agent.control import Control, Deeds
 from agent.deeds import Doing
 from agent.measuring import MakeReading, Measuring
+from agent.meter import Meter
 from agent.proving import Proving
 from agent.publish import Here, Publisher, Reason
+from agent.publish.traffic import Traffic
 from agent.settings import RefusedError, SettingsKeeper
 from agent.spool import Spool
 from agent.throughput import Tests
@@ -52,7 +55,9 @@ class Service:
             config.site, config.spool.path / "settings.json", self._risks, config.settings.trial_s
         )
         self._proving = Proving()
-        self._tests = Tests(config.throughput, config.spool.path)
+        self._traffic = Traffic()
+        self._meter = Meter(config.spool.path, _newest(self._spool))
+        self._tests = Tests(config.throughput, config.spool.path, self._meter)
         doing = Doing(self._config, self._spool, lambda asked: self._publisher.resend(asked))
         self._control = Control(
             config.site,
@@ -76,6 +81,7 @@ class Service:
             further_errors=self._errors,
             deliver=self._deliver,
             careful=self._safe is not None,
+            slowing=lambda: self._meter.slowing,
         )
 
     def run(self) -> bool:
@@ -104,6 +110,7 @@ class Service:
         self._publisher.stop(self._reason)
         self._measuring.stop()
         self._starts.ended()
+        self._meter.close()
         self._spool.close()
         if answering is not None:
             answering.close()
@@ -129,12 +136,16 @@ class Service:
 
     def _make_publisher(self, config: Config) -> Publisher:
         here = Here(clock.boot_id(), clock.uptime_s, self._revision, self._safe)
-        return Publisher(config, self._spool, here, self._control.take)
+        return Publisher(config, self._spool, here, self._control.take, self._traffic)
 
     # Settings and safe mode
 
     def _config(self) -> Config:
-        """What to follow now; in safe mode the file alone."""
+        """What to follow now."""
+        return self._meter.slowed(self._asked())
+
+    def _asked(self) -> Config:
+        """What is asked for: the file and the settings; in safe mode the file alone."""
         return overlaid(self._file, None if self._safe else self._settings.current)
 
     def _revision(self) -> int | None:
@@ -149,19 +160,20 @@ class Service:
 
     def _follow_settings(self) -> None:
         """Judge the settings on trial, and go to another broker where they say so."""
-        config = self._config()
+        config, verdict = self._config(), None
         if self._safe is None:
             proved = self._proving.proved(self._settings.on_trial, self._spool.streams())
             verdict = self._settings.observe(time.monotonic(), config.reading.window_s, proved)
-            if verdict is not None:
-                config = self._config()
-                self._control.settle(verdict)
+            config = self._config()
         if config.mqtt != self._mqtt:
             log.info("going to the broker %s, as the settings say", config.mqtt.url)
             self._mqtt = config.mqtt
             before, self._publisher = self._publisher, self._make_publisher(config)
             before.stop("upgrade")
+            self._publisher.adopt(before)
             self._publisher.start()
+        if verdict is not None:  # told to those to whom we go back, not to those we leave
+            self._control.settle(verdict)
 
     def _leave_safe_mode(self, after_s: float) -> None:
         if self._safe is not None and after_s >= self._file.safe_mode.quiet_s:
@@ -184,10 +196,15 @@ class Service:
     def _deliver(self, make: MakeReading) -> None:
         """Store a reading, and have it sent."""
         made: list[wire.Reading] = []
+        result = self._tests.take_result() or UNSET
 
         def encoded(seq: int) -> bytes:
-            made[:] = [self._completed(make(seq))]
-            return wire.encode(made[0])
+            reading = make(seq)
+            # asked again where the disk did not take the first
+            metered = made[0].metered if made else self._metered(reading)
+            reading = structs.replace(self._completed(reading), metered=metered, throughput=result)
+            made[:] = [reading]
+            return wire.encode(reading)
 
         seq = self._spool.append(encoded)
         self._publisher.notify()
@@ -214,11 +231,16 @@ class Service:
             last_shutdown_clean=UNSET if clean is None else clean,
             agent_restarts=record.restarts,
         )
-        return structs.replace(reading, host=host, throughput=self._tests.take_result() or UNSET)
+        return structs.replace(reading, host=host)
+
+    def _metered(self, reading: wire.Reading) -> wire.Metered | UnsetType:
+        took = self._traffic.bytes
+        now_s, at_s = time.time(), clock.uptime_s()
+        return self._meter.observe(reading, self._asked(), took, now_s, at_s) or UNSET
 
     def _tell_systemd(self) -> None:
         """A window is complete; the watchdog is fed if sending, too, goes on."""
-        window_s = self._config().reading.window_s
+        window_s = self._measuring.window_s
         _, state = self._publisher.state()
         lines = [f"STATUS={self._safe or state}; {self._spool.unreleased} readings wait"]
         stood_s = time.monotonic() - self._publisher.progress_s
@@ -250,6 +272,15 @@ class Service:
         begun_s = time.monotonic()
         came = self._control.await_echo(echo_id, lambda: self._publisher.reply(echo), centre.ECHO_S)
         return time.monotonic() - begun_s if came else None
+
+
+def _newest(spool: Spool) -> wire.Reading | None:
+    """The newest reading that the spool holds, of whatever stream."""
+    for stream in reversed(spool.streams()):
+        for _, payload in spool.read(stream.stream, stream.end, 1, 0):
+            with contextlib.suppress(wire.Invalid):
+                return wire.decode_reading(payload).reading
+    return None
 
 
 def _limits(config: Config) -> safe.Limits:

@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from agent import budget, config, wire
+from agent import budget, config, traffic, wire
 from agent.budget import Ledger, Plan, Situation
+from agent.meter import Meter
 from agent.probes import ProbeError
 from agent.probes.route import default_route
-from agent.probes.throughput import Test, throughput
+from agent.probes.throughput import Test, TestError, throughput
 from agent.settings import RefusedError, Result
 from agent.spool import write_file
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _FILE = "throughput.json"
 _MB = 1_000_000
+_LIKELY_MBPS = 20
+"""What the first test is taken for; both ways together it is twice that."""
 
 
 class Tests:
@@ -32,6 +35,7 @@ class Tests:
     Args:
         table: the configuration.
         folder: where the ledger is kept.
+        meter: what a metered link has to spare, and counts the tests.
         measure: runs one test.
     """
 
@@ -39,12 +43,14 @@ class Tests:
         self,
         table: config.Throughput | None,
         folder: Path,
+        meter: Meter,
         measure: Callable[[Test], wire.Throughput] = throughput,
     ) -> None:
         self._table = table
         self._plan = _plan(table) if table else None
         self._file = folder / _FILE
         self._measure = measure
+        self._meter = meter
         self._rng = random.Random()  # noqa: S311  # moments in time, no secrets
         self._running = threading.Lock()
         self._ledger = self._load()
@@ -55,13 +61,19 @@ class Tests:
         """Start a test where one is due and fits; called with each reading."""
         if self._plan is None or self._running.locked():
             return
-        decision = budget.decide(self._ledger, self._plan, situation(reading), now_s, self._rng)
+        now = situation(reading)._replace(spare_bytes=self._meter.spare_bytes(by_command=False))
+        decision = budget.decide(self._ledger, self._plan, now, now_s, self._rng)
         if decision.ledger != self._ledger:
             self._keep(decision.ledger)
         if decision.why_not is not None:
             self._problem = decision.why_not
         if decision.run:
-            threading.Thread(target=self._run_quietly, name="throughput", daemon=True).start()
+            limit = budget.most_bytes(
+                self._ledger, self._plan, now.spare_bytes, now_s, forced=False
+            )
+            threading.Thread(
+                target=self._run_quietly, args=(limit,), name="throughput", daemon=True
+            ).start()
 
     def run_by_command(self, args: Mapping[str, object]) -> Result:
         """One test now, whoever uses the link; `args.force` passes over the month's bytes.
@@ -71,11 +83,17 @@ class Tests:
         """
         if self._plan is None:
             raise RefusedError("no [throughput] in the configuration of this site; add it")
-        why_not = budget.too_dear(self._ledger, self._plan, time.time())
-        if why_not is not None and args.get("force") is not True:
+        now_s, forced = time.time(), args.get("force") is True
+        spare = self._meter.spare_bytes(by_command=True)
+        why_not = budget.too_dear(self._ledger, self._plan, now_s)
+        if why_not is not None and not forced:
             raise RefusedError(f"{why_not}; args.force passes over that")
+        beyond = budget.beyond_spare(self._ledger, self._plan, spare)
+        if beyond is not None:
+            raise RefusedError(beyond)
+        limit = budget.most_bytes(self._ledger, self._plan, spare, now_s, forced=forced)
         try:
-            return dict(msgspec.to_builtins(self._run()))
+            return dict(msgspec.to_builtins(self._run(limit)))
         except ProbeError as err:
             raise RefusedError(str(err)) from None
 
@@ -89,26 +107,30 @@ class Tests:
         problem, self._problem = self._problem, None
         return problem
 
-    def _run_quietly(self) -> None:
+    def _run_quietly(self, max_bytes: int | None) -> None:
         try:
-            self._run()
+            self._run(max_bytes)
         except ProbeError as err:
             self._problem = str(err)
         except Exception as err:  # told in the readings, as a probe's would be
             log.exception("throughput: a fault of ours")
             self._problem = f"a fault of ours: {type(err).__name__}: {err}"
 
-    def _run(self) -> wire.Throughput:
+    def _run(self, max_bytes: int | None) -> wire.Throughput:
         table = self._table
         if table is None or not self._running.acquire(blocking=False):
             raise ProbeError("a test is under way already")
-        taken: int | None = None
+        taken = 0
         try:
-            result = self._measure(Test(table.method, table.server, table.seconds))
+            result = self._measure(Test(table.method, table.server, table.seconds, max_bytes))
             self._result = result
-            taken = None if isinstance(result.bytes, UnsetType) else result.bytes
+            taken = 0 if isinstance(result.bytes, UnsetType) else traffic.of_test(result.bytes)
             return result
+        except TestError as err:
+            taken = err.bytes
+            raise
         finally:
+            self._meter.add_test(taken)
             self._keep(budget.spent(self._ledger, taken, time.time()))
             self._running.release()
 
@@ -133,6 +155,7 @@ def _plan(table: config.Throughput) -> Plan:
         max_clients=table.max_clients,
         max_cpu_ratio=table.max_cpu_ratio,
         backup_links=table.backup_links,
+        likely_bytes=2 * table.seconds * _LIKELY_MBPS * _MB // 8,
     )
 
 

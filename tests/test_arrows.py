@@ -50,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         *("agent.spool", "agent.traffic", "agent.wire"),
     },
     "agent.local": set(),
+    "agent.memory": set(),
     "agent.systemd": set(),
     # Wiring: from here on the agent is put together.
     "agent.once": {

@@ -84,6 +84,7 @@ from agent.wire.types import (
     Reply,
     Settings,
     SettingsAccessPoints,
+    SettingsMetered,
     Throughput,
 )
 
@@ -131,6 +132,7 @@ __all__ = [
     "Rung",
     "Settings",
     "SettingsAccessPoints",
+    "SettingsMetered",
     "Step",
     "Throughput",
     "Verdict",
