@@ -91,6 +91,10 @@ class Publisher:
         self._replies.append(wire.encode(reply))
         self.notify()
 
+    def adopt(self, before: Publisher) -> None:
+        """Send the replies that another one, which was stopped, could not send."""
+        self._replies.extend(before._replies)
+
     def resend(self, asked: Range) -> Range | None:
         """Send readings again; which of them are held, None when none is."""
         held = held_of(self._spool.streams(), asked)
