@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 
 from agent.wire import decode_reading
-from server import history, registry
+from server import history, registry, terms
 from server.model import Site
 from server.show import CommandError, console, local, open_for, table
 from server.store import FLAG_UNCERTAIN, NoStoreError, Store
@@ -55,8 +55,10 @@ def import_csv(args: argparse.Namespace) -> int:
     else:
         with open_for(args, create=True) as store, store.transaction():
             changes = registry.changes(sites, store.sites())
-            if changes:
-                store.put_sites(change.site for change in changes)
+            now = time.time()
+            for site, _ in changes:
+                store.put_terms(site.id, terms.entered(store.terms(site.id), site, now))
+            store.promote(now)
     added = sum(change.before is None or change.before.retired for change in changes)
     would = "would be " if args.dry_run else ""
     print(
@@ -151,7 +153,9 @@ def retire(args: argparse.Namespace) -> int:
         site = _known(store, args.site)
         if site.retired:
             raise CommandError(f"{site.id} is already retired")
-        store.put_sites([replace(site, retired=True)])
+        now = time.time()
+        store.put_terms(site.id, terms.ended(store.terms(site.id), now))
+        store.promote(now)
     print(f"{site.id} is retired; a running ingest applies it within 10 s")
     return 0
 

@@ -8,103 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from server.health import Health
-from server.model import Incident, Site, Status
-from server.seqset import SeqSet
+from server.model import Contract, Incident, Maintenance, Note, Site, SiteTerm
+from server.store.types import (
+    FLAG_CORRECTED,
+    FLAG_UNCERTAIN,
+    Boots,
+    ContractVersion,
+    HealthRow,
+    Letter,
+    NewReading,
+    NoStoreError,
+    Quarantined,
+    ReadingRow,
+    RulesVersion,
+    Standing,
+    StoreError,
+    StreamRow,
+)
 
-FLAG_CORRECTED = 1
-"""The time of a reading was put right by the time of receipt."""
-FLAG_UNCERTAIN = 2
-"""Nothing anchors the time of a reading."""
-
-
-Boots = tuple[tuple[str, float], ...]
-"""Kernel boots of one device, oldest first, and when each began by the server's clock."""
-
-
-class StoreError(Exception):
-    """Storage failed (full disk, locked, corrupt); the text is for the operator."""
-
-
-class NoStoreError(StoreError):
-    """There is no database yet, and none was to be made."""
-
-
-class StreamRow(NamedTuple):
-    """A stream and which of its sequence numbers are accounted for."""
-
-    id: int
-    site: str
-    stream: str
-    seqs: SeqSet
-    lost: int
-
-
-class ReadingRow(NamedTuple):
-    """One reading as it is stored."""
-
-    stream_id: int
-    seq: int
-    received_at: float
-    taken_at: float
-    flags: int
-    body: bytes
-
-
-class NewReading(NamedTuple):
-    """One reading to store: it stays in its message, at `place`."""
-
-    stream_id: int
-    seq: int
-    received_at: float
-    taken_at: float
-    flags: int
-    message: int
-    place: int
-
-
-class HealthRow(NamedTuple):
-    """A site's health, when it is due, and where its state topic stands."""
-
-    health: Health
-    due_at: float | None
-    district: str
-    isp: str
-
-
-class Standing(NamedTuple):
-    """How a site stands, and no more of it than a list of all shows."""
-
-    site: str
-    name: str
-    district: str
-    isp: str
-    timezone: str
-    registered: bool
-    status: Status
-    since: float
-    reasons: tuple[str, ...]
-
-
-class Letter(NamedTuple):
-    """A message that has yet to be published."""
-
-    id: int
-    topic: str
-    payload: bytes
-    retain: bool
-
-
-class Quarantined(NamedTuple):
-    """A message, or one reading of it, that broke the contract."""
-
-    at: float
-    topic: str
-    reason: str
-    size: int
-    head: bytes
+__all__ = [
+    "FLAG_CORRECTED",
+    "FLAG_UNCERTAIN",
+    "Boots",
+    "ContractVersion",
+    "HealthRow",
+    "Letter",
+    "NewReading",
+    "NoStoreError",
+    "Quarantined",
+    "ReadingRow",
+    "RulesVersion",
+    "Standing",
+    "Store",
+    "StoreError",
+    "StreamRow",
+    "open_store",
+]
 
 
 class Store(Protocol):
@@ -117,13 +58,49 @@ class Store(Protocol):
         """Give everything back."""
 
     def sites(self) -> dict[str, Site]:
-        """The registry, retired sites included."""
-
-    def put_sites(self, sites: Iterable[Site]) -> None:
-        """Add or replace sites; a running ingest sees it by `registry_version`."""
+        """The registry as `promote` left it; a site that is out of service is retired."""
 
     def registry_version(self) -> int:
-        """Grows with each change of the registry."""
+        """Grows with each change of sites, contracts, maintenance or rules."""
+
+    def terms(self, site: str) -> tuple[SiteTerm, ...]:
+        """All that the registry says of a site, oldest first; see `server.terms`."""
+
+    def terms_all(self) -> dict[str, tuple[SiteTerm, ...]]:
+        """The same of every site."""
+
+    def put_terms(self, site: str, of_site: Iterable[SiteTerm]) -> None:
+        """Replace all terms of a site; `promote` brings them into `sites`."""
+
+    def promote(self, now: float) -> None:
+        """Make what is in force at `now` the registry: after `put_terms`, and as time goes."""
+
+    def next_change_at(self, now: float) -> float | None:
+        """When a term, a contract or a maintenance begins or ends next, after `now`."""
+
+    def contracts(self) -> dict[str, tuple[Contract, ...]]:
+        """The terms of each contract by its newest version, oldest first."""
+
+    def contract_versions(self, contract: str) -> list[ContractVersion]:
+        """Every version of a contract, oldest first."""
+
+    def put_contract(self, contract: str, of_contract: Iterable[Contract], at: float) -> int:
+        """The next version of a contract; gives its number."""
+
+    def maintenances(self) -> list[Maintenance]:
+        """All announced work, also what is over or cancelled, in order."""
+
+    def put_maintenance(self, maintenance: Maintenance) -> None:
+        """Add or replace."""
+
+    def rules_text(self) -> str:
+        """The rules that are in force, as TOML; empty where there are none."""
+
+    def rules_versions(self) -> list[RulesVersion]:
+        """Every version of the rules, oldest first."""
+
+    def put_rules(self, text: str, at: float) -> int:
+        """The next version of the rules; gives its number."""
 
     def healths(self) -> list[HealthRow]:
         """The health of every site that is registered or was heard from."""
@@ -187,6 +164,21 @@ class Store(Protocol):
 
     def revisions(self, incident: str) -> list[tuple[float, Incident]]:
         """Every revision of an incident with its time."""
+
+    def find_incidents(self, prefix: str) -> list[Incident]:
+        """Incidents whose id begins so: none, the one, or two that tell it is not unique."""
+
+    def add_note(self, note: Note) -> None:
+        """Keep what a person said."""
+
+    def notes(self, incident: str) -> list[Note]:
+        """What was said of an incident, oldest first."""
+
+    def noted(self) -> tuple[int, list[str]]:
+        """What ingest has not taken notice of: the last note, and the incidents meant."""
+
+    def set_noted(self, through: int) -> None:
+        """Ingest has taken notice of all notes up to this one."""
 
     def post(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish once the transaction has ended."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, replace
-from typing import Any
 
 import msgspec
 
 from agent.wire import raw_readings
 from server.health import Health
-from server.model import Incident, Site
+from server.model import Incident
 from server.seqset import SeqSet
 from server.store import (
     Boots,
@@ -22,39 +20,21 @@ from server.store import (
     StreamRow,
 )
 from server.store.glance import Glance
+from server.store.notes import Notes
+from server.store.terms import Terms
 
 _HEAD_BYTES = 4096  # kept of a quarantined payload
 _QUARANTINE_ROWS = 100_000  # the oldest go first: garbage must not fill the disk
-_SITE_COLUMNS = (
-    "id, name, district, isp, contract, latitude, longitude,"
-    " timezone, backhaul, power_area, retired, address, access_points"
-)
 _READING_COLUMNS = "stream_id, seq, received_at, taken_at, flags, message, place"
 
 _json = msgspec.json.Encoder()
 _health = msgspec.json.Decoder(Health)
 _incident = msgspec.json.Decoder(Incident)
-_names = msgspec.json.Decoder(tuple[str, ...])
 _ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
-class SqliteStore(Glance):
+class SqliteStore(Glance, Notes, Terms):
     """See `server.store.Store` for what each method does."""
-
-    def sites(self) -> dict[str, Site]:
-        rows = self._each(f"SELECT {_SITE_COLUMNS} FROM sites ORDER BY id")  # noqa: S608  # a constant
-        return {row[0]: _site(*row) for row in rows}
-
-    def put_sites(self, sites: Iterable[Site]) -> None:
-        self._many(
-            f"INSERT OR REPLACE INTO sites ({_SITE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # a constant
-            [(*astuple(site)[:-1], _json.encode(site.access_points).decode()) for site in sites],
-        )
-        self._run("UPDATE meta SET value = value + 1 WHERE key = 'registry_version'")
-
-    def registry_version(self) -> int:
-        row = self._one("SELECT value FROM meta WHERE key = 'registry_version'")
-        return int(str(row[0])) if row else 0
 
     def healths(self) -> list[HealthRow]:
         rows = self._each("SELECT state, due_at, district, isp FROM health ORDER BY site")
@@ -255,11 +235,6 @@ class SqliteStore(Glance):
 
     def set_alive_at(self, now: float) -> None:
         self._run("INSERT OR REPLACE INTO meta (key, value) VALUES ('alive_at', ?)", [now])
-
-
-def _site(*row: Any) -> Site:
-    site = Site(*row)
-    return replace(site, retired=bool(site.retired), access_points=_names.decode(row[-1]))
 
 
 class _Bodies:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from agent import wire
-from server import history
+from server import history, terms
 from server.ingest import Ingest
 from server.intake import Taken
 from server.model import Incident, Rules, Site
@@ -39,10 +39,13 @@ class Centre:
         ingest.refresh_registry(0.0)
         return ingest
 
-    def enter(self, *sites: Site) -> None:
+    def enter(self, *sites: Site, valid_from: float = 0.0) -> None:
         """Write into the registry, as `pantau sites import` does."""
         with self.store.transaction():
-            self.store.put_sites(sites)
+            for site in sites:
+                before = self.store.terms(site.id)
+                self.store.put_terms(site.id, terms.entered(before, site, valid_from))
+            self.store.promote(valid_from)
 
     def restart(self) -> None:
         """A new process: nothing is remembered but what is stored."""

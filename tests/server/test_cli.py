@@ -14,7 +14,6 @@ import msgspec
 import pytest
 
 from server.model import Site
-from server.store import open_store
 from tests.server.centre import Centre
 from tests.server.made import Device, Message, identity
 
@@ -466,10 +465,8 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More sites than a pipe holds."""
     folder = tmp_path_factory.mktemp("crowd")
     configured(folder)
-    store = open_store(f"sqlite://{folder}/pantau.db")
-    with store.transaction():
-        store.put_sites(Site(f"site-{n}", f"Nama {n}", "maesa", "telkom") for n in range(3000))
-    store.close()
+    sites = (Site(f"site-{n}", f"Nama {n}", "maesa", "telkom") for n in range(3000))
+    Centre(folder, *sites).store.close()
     return folder / "server.toml"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent import wire
+from server.model import SiteTerm
 from server.store import NoStoreError, StoreError, open_store, sqlite
 from tests.server import store_writer
 from tests.server.centre import Centre, home
@@ -94,11 +95,10 @@ def test_an_exception_in_a_transaction_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_every_field_of_a_site_comes_back(tmp_path: Path) -> None:
-    store = Centre(tmp_path).store
-    with store.transaction():
-        store.put_sites([MINE])
+    store = home(tmp_path).store
 
     assert store.sites() == {SITE: MINE}
+    assert store.terms(SITE) == (SiteTerm(MINE, 0.0),)
 
 
 def test_quarantine_keeps_the_head_of_what_is_large_and_its_size(tmp_path: Path) -> None:

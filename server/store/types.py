@@ -1,0 +1,117 @@
+"""What a store gives and takes: rows, and what can go wrong."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from server.health import Health
+from server.model import Contract, Status
+from server.seqset import SeqSet
+
+FLAG_CORRECTED = 1
+"""The time of a reading was put right by the time of receipt."""
+FLAG_UNCERTAIN = 2
+"""Nothing anchors the time of a reading."""
+
+
+Boots = tuple[tuple[str, float], ...]
+"""Kernel boots of one device, oldest first, and when each began by the server's clock."""
+
+
+class StoreError(Exception):
+    """Storage failed (full disk, locked, corrupt); the text is for the operator."""
+
+
+class NoStoreError(StoreError):
+    """There is no database yet, and none was to be made."""
+
+
+class StreamRow(NamedTuple):
+    """A stream and which of its sequence numbers are accounted for."""
+
+    id: int
+    site: str
+    stream: str
+    seqs: SeqSet
+    lost: int
+
+
+class ReadingRow(NamedTuple):
+    """One reading as it is stored."""
+
+    stream_id: int
+    seq: int
+    received_at: float
+    taken_at: float
+    flags: int
+    body: bytes
+
+
+class NewReading(NamedTuple):
+    """One reading to store: it stays in its message, at `place`."""
+
+    stream_id: int
+    seq: int
+    received_at: float
+    taken_at: float
+    flags: int
+    message: int
+    place: int
+
+
+class HealthRow(NamedTuple):
+    """A site's health, when it is due, and where its state topic stands."""
+
+    health: Health
+    due_at: float | None
+    district: str
+    isp: str
+
+
+class Standing(NamedTuple):
+    """How a site stands, and no more of it than a list of all shows."""
+
+    site: str
+    name: str
+    district: str
+    isp: str
+    timezone: str
+    registered: bool
+    status: Status
+    since: float
+    reasons: tuple[str, ...]
+
+
+class ContractVersion(NamedTuple):
+    """All terms of a contract as they were known from `at` on, until the next version."""
+
+    version: int
+    at: float
+    terms: tuple[Contract, ...]
+
+
+class RulesVersion(NamedTuple):
+    """The rules as they were imported at `at`."""
+
+    version: int
+    at: float
+    text: str
+
+
+class Letter(NamedTuple):
+    """A message that has yet to be published."""
+
+    id: int
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class Quarantined(NamedTuple):
+    """A message, or one reading of it, that broke the contract."""
+
+    at: float
+    topic: str
+    reason: str
+    size: int
+    head: bytes
