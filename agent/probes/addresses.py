@@ -44,14 +44,14 @@ def keys(targets: Targets, family: Family) -> list[Key]:
         (rung, name)
         for rung, names in targets.items()
         for name in ((AUTO,) if names == AUTO else names)
-        if _version(name) in (None, family) and (family == 4 or (rung, name) != _ISP)
+        if _version(name) in (None, family)
     ]
 
 
 class Addresses:
     """The present address of each target, by rung and name, of one family.
 
-    Over IPv6 nobody looks for the ISP's hop, and a name without an address is no error.
+    Over IPv6 a name without an address, and a hop that is not found, are no error.
     """
 
     def __init__(self, targets: Targets, family: Family = 4) -> None:
@@ -67,7 +67,8 @@ class Addresses:
         self._threads: list[threading.Thread] = []
         for rung, name in self._keys:
             if _version(name) == family:
-                self._current[rung, name] = name
+                # in the spelling of the kernel's answers, with which it is compared
+                self._current[rung, name] = str(ipaddress.ip_address(name))
         towards = next((key for key in self._keys if key[0] == "domestic"), None)
         self._isp_towards = towards if _ISP in self._keys else None
 

@@ -26,13 +26,30 @@ _TIMESPEC = struct.Struct("=qq")
 _SO_ATTACH_FILTER = 26
 _SOL_RAW, _ICMP_FILTER = 255, 1
 _ICMP6_FILTER = 1
-_IP_RECVERR = 11
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # struct sock_extended_err
-_ORIGIN_ICMP, _TIME_EXCEEDED = 2, 11
 _NOT_PERMITTED = (
     "ICMP is not permitted: grant CAP_NET_RAW, or put a group of this user "
     "into net.ipv4.ping_group_range"
 )
+
+
+class _Errors(NamedTuple):
+    """How the kernel tells of a router's report that an echo's time to live ended.
+
+    ``offender`` is where the router's address lies in the socket address behind the error.
+    """
+
+    level: int
+    recverr: int
+    ttl: int
+    expired: tuple[int, int]
+    offender: slice
+
+
+_ERRORS: dict[Family, _Errors] = {
+    4: _Errors(socket.IPPROTO_IP, 11, socket.IP_TTL, (2, 11), slice(4, 8)),
+    6: _Errors(socket.IPPROTO_IPV6, 25, socket.IPV6_UNICAST_HOPS, (3, 3), slice(8, 24)),
+}
 
 
 class Reply(NamedTuple):
@@ -161,16 +178,19 @@ def packet(ident: int, seq: int, cookie: bytes, family: Family = 4) -> bytes:
 def who_answers(address: str, ttl: int, timeout_s: float = 1.0, tries: int = 3) -> str | None:
     """Who answers an echo towards `address` that may pass `ttl` hops; None when nobody does.
 
-    The target itself, or the router where the echo's time to live ends (RFC 792, type 11).
+    The target itself, or the router where the echo's time to live ends (RFC 792, type 11;
+    RFC 4443, type 3).
     """
-    with open_echo_socket() as echo:
-        echo.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
-        echo.sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+    family: Family = 6 if ":" in address else 4
+    errors = _ERRORS[family]
+    with open_echo_socket(family) as echo:
+        echo.sock.setsockopt(errors.level, errors.ttl, ttl)
+        echo.sock.setsockopt(errors.level, errors.recverr, 1)
         cookie = secrets.token_bytes(COOKIE_BYTES)
         for seq in range(1, tries + 1):
             end_s = time.monotonic() + timeout_s
             try:
-                echo.sock.sendto(packet(echo.ident, seq, cookie), (address, 0))
+                echo.sock.sendto(packet(echo.ident, seq, cookie, family), (address, 0))
             except OSError:
                 continue  # no route now, or the error of the try before: the next try tells
             if (answerer := _answer(echo, address, cookie, end_s)) is not None:
@@ -202,11 +222,14 @@ def _expired_at(echo: EchoSocket, address: str) -> str | None:
     if len(data) < _HEADER.size or towards[0] != address:
         return None
     kind, _, _, ident, _ = _HEADER.unpack_from(data)
-    if (kind, ident) != (ECHO_REQUEST, echo.ident):
+    request = ECHO_REQUEST if echo.family == 4 else ECHO6_REQUEST
+    if (kind, ident) != (request, echo.ident):
         return None  # a raw socket hears of every echo of this machine
+    errors = _ERRORS[echo.family]
     for level, what, value in ancillary:
-        if (level, what) == (socket.IPPROTO_IP, _IP_RECVERR):
+        if (level, what) == (errors.level, errors.recverr):
             _, origin, error, _, _, _, _ = _EXTENDED_ERROR.unpack_from(value)
-            if (origin, error) == (_ORIGIN_ICMP, _TIME_EXCEEDED):
-                return socket.inet_ntoa(value[_EXTENDED_ERROR.size + 4 :][:4])
+            if (origin, error) == errors.expired:
+                domain = socket.AF_INET if echo.family == 4 else socket.AF_INET6
+                return socket.inet_ntop(domain, value[_EXTENDED_ERROR.size :][errors.offender])
     return None

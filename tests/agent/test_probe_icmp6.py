@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from agent import config, window, wire
 from agent.measured import Sample
 from agent.once import Echoes
+from agent.probes.addresses import Addresses
+from agent.probes.echo import who_answers
 from agent.probes.icmp import Prober
 from agent.probes.route import Route, has_address6, parse6
 from tests.lab.net import Namespace, cable, inside
@@ -143,3 +146,66 @@ def test_ipv6_begins_when_the_machine_gets_an_address(tmp_path: Path) -> None:
             finally:
                 echoes.stop()
     assert echoes.errors() == {}
+
+
+@contextmanager
+def ipv6_chain(*, ping_group: str) -> Iterator[list[Namespace]]:
+    """agent - gateway - ISP - target, fd00:1::1 to fd00:3::2, and no IPv4 anywhere."""
+    with ExitStack() as stack:
+        machines = [stack.enter_context(Namespace()) for _ in range(4)]
+        for number, (near, far) in enumerate(pairwise(machines), 1):
+            names = cable(near, f"10.9.{number}.1/24", far, f"10.9.{number}.2/24")
+            for end, (machine, name) in enumerate(zip((near, far), names, strict=True), 1):
+                machine.ip("addr", "flush", "dev", name, "scope", "global")
+                machine.ip("addr", "add", f"fd00:{number}::{end}/64", "dev", name, "nodad")
+        agent, gateway, isp, target = machines
+        for router in (gateway, isp):
+            router.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        agent.ip("route", "add", "default", "via", "fd00:1::2")
+        gateway.ip("route", "add", "default", "via", "fd00:2::2")
+        isp.ip("route", "add", "fd00:1::/64", "via", "fd00:2::1")
+        target.ip("route", "add", "default", "via", "fd00:3::1")
+        agent.run("sysctl", "-qw", f"net.ipv4.ping_group_range={ping_group}")
+        until(lambda: all("tentative" not in m.ip("addr") for m in machines), 30, "addresses")
+        yield machines
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("ping_group", ["0 65535", "1 0"], ids=["datagram", "raw"])
+def test_where_only_ipv6_is_the_isps_hop_is_found_by_it(ping_group: str) -> None:
+    targets = {"gateway": "auto", "isp": "auto", "domestic": ("FD00:3:0::2",)}
+    with ipv6_chain(ping_group=ping_group) as (agent, _, isp, _), inside(agent.name):
+        addresses = Addresses(targets, family=6)  # type: ignore[arg-type]  # literal rungs
+        addresses.start()
+        try:
+            found = until(lambda: addresses.get(("isp", "auto")), 30, "the hop")
+            assert found == "fd00:2::2"
+            assert addresses.get(("gateway", "auto")) == "fd00:1::2"
+        finally:
+            addresses.stop()
+        assert who_answers("fd00:3::2", ttl=1) == "fd00:1::2"
+        assert who_answers("fd00:3::2", ttl=64) == "fd00:3::2"
+        isp.run("sysctl", "-qw", "net.ipv6.icmp.echo_ignore_all=1")
+        assert who_answers("fd00:2::2", ttl=64, timeout_s=0.1) is None
+
+
+@pytest.mark.needs_root
+def test_echoes_to_the_isps_hop_over_ipv6_stand_in_the_reading(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(
+        'site = "bitung-0123"\n[mqtt]\nurl = "mqtt://127.0.0.1"\n'
+        '[targets]\ngateway = "auto"\nisp = "auto"\ndomestic = ["FD00:3:0::2"]\n'
+    )
+    with ipv6_chain(ping_group="0 65535") as (agent, *_), inside(agent.name):
+        echoes = Echoes(config.load(tmp_path / "agent.toml"))
+        echoes.start(0.1)
+        answered: set[str] = set()
+
+        def heard() -> bool:
+            samples = echoes.take(0.0, float("inf"))
+            answered.update(one.rung for one in samples if one.rtt_ms is not None)
+            return answered == {"gateway", "isp", "domestic"}
+
+        try:
+            until(heard, 30, "an echo of each rung")
+        finally:
+            echoes.stop()
