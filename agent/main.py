@@ -81,13 +81,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(settings: Config, options: argparse.Namespace) -> int:
+    from agent import memory
     from agent.publish import tls_context
     from agent.service import Service
+    from agent.spool.card import advice
 
+    memory.one_arena()
     try:
         tls_context(settings.mqtt)
     except ConfigError as err:
         raise ConfigError(f"{options.config}: {err}") from None
+    if (advised := advice(settings.spool.path)) is not None:
+        logging.getLogger(__name__).info("%s", advised)
     while Service(settings).run():
         pass  # safe mode is over
     return 0
