@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import logging
@@ -110,7 +111,9 @@ def _check(settings: Config, options: argparse.Namespace) -> int:
 def _config_row(err: ConfigError) -> Row:
     from agent.check.rows import failed
 
-    return failed("config", "config_wrong", detail=str(err))
+    text = str(err)
+    told = "config_forbidden" if os.strerror(errno.EACCES) in text else "config_wrong"
+    return failed("config", told, detail=text)
 
 
 def _language(options: argparse.Namespace) -> Language:

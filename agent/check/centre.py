@@ -163,11 +163,15 @@ def by_service(
         passed("broker_tls", "tls_in_use")
         if config.mqtt.url.startswith("mqtts:")
         else absent("broker_tls", "tls_unused"),
-        passed("broker", "login_accepted", detail=text if connected else "-"),
+        passed("broker", "login_accepted", detail=_protocol(text) if connected else "-"),
     ]
     took_s = echo()
     _, text = state()
     return [*rows, *_heard(took_s, text if any(words in text for words in _REFUSES) else None)]
+
+
+def _protocol(state: str) -> str:
+    return state.removeprefix("connected with ")
 
 
 def _unconnected(config: Config, text: str) -> list[Row]:

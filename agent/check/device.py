@@ -19,7 +19,7 @@ SOON_S = 30 * 86_400.0
 """A certificate that ends within this is told with its days."""
 OFF_MS = 1000.0
 """A clock that is further off a time server than this is a failure."""
-BUILT_S = wire.epoch("2026-01-01T00:00:00Z")
+BUILT_S = wire.epoch("2025-01-01T00:00:00Z")
 """No clock of a running agent can be earlier: it was not yet written."""
 _LEAST_FREE_BYTES = 2 * 1024 * 1024
 _HOT_C = 80.0
@@ -60,6 +60,11 @@ def _day(epoch_s: float) -> str:
     return wire.iso(epoch_s)[:10]
 
 
+def _minute(epoch_s: float) -> str:
+    text = wire.iso(epoch_s)
+    return f"{text[:10]} {text[11:16]} UTC"
+
+
 def time_of_day(ntp: wire.Ntp | None, now_s: float) -> Row:
     """Our clock, against a time server where one answered.
 
@@ -68,12 +73,12 @@ def time_of_day(ntp: wire.Ntp | None, now_s: float) -> Row:
     if ntp is not None and abs(ntp.offset_ms) > OFF_MS:
         seconds = round(ntp.offset_ms / 1000)
         server = "-" if ntp.server is UNSET else str(ntp.server)
-        return failed("clock", "clock_off", now=wire.iso(now_s), seconds=seconds, server=server)
+        return failed("clock", "clock_off", now=_minute(now_s), seconds=seconds, server=server)
     if now_s < BUILT_S:
-        return failed("clock", "clock_unset", now=wire.iso(now_s))
+        return failed("clock", "clock_unset", now=_minute(now_s))
     if clock.is_synchronised():
-        return passed("clock", "clock_synchronised", now=wire.iso(now_s))
-    return passed("clock", "clock_unsynchronised", now=wire.iso(now_s))
+        return passed("clock", "clock_synchronised", now=_minute(now_s))
+    return passed("clock", "clock_unsynchronised", now=_minute(now_s))
 
 
 def disk(config: Config, waiting: int | None) -> Row:

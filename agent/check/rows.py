@@ -21,6 +21,7 @@ CODES: Mapping[str, int] = {
     "service_silent": 102,
     "service_other": 103,
     "safe_mode": 104,
+    "config_forbidden": 105,
     "certificate_expired": 111,
     "certificate_early": 112,
     "certificate_foreign": 113,

@@ -28,11 +28,13 @@ _SPOKEN = 4
 class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that is said in one language: the file en.toml or id.toml.
 
-    ``names`` is by what was tried, ``texts`` by what came of it, ``failures`` has what failed
-    and its mend. What stands in braces is filled with the row's values.
+    ``details`` is by what systems say in English, ``names`` by what was tried, ``texts`` by what
+    came of it; ``failures`` has what failed and its mend. What stands in braces is filled with
+    the row's values.
     """
 
     words: dict[str, str]
+    details: dict[str, str]
     names: dict[str, str]
     texts: dict[str, str]
     failures: dict[str, tuple[str, str]]
@@ -52,9 +54,12 @@ def language(environment: Mapping[str, str]) -> Language:
     return "id" if tongue.lower() == "id" else "en"
 
 
-def _filled(text: str, values: Mapping[str, Value]) -> str:
+def _filled(text: str, values: Mapping[str, Value], details: Mapping[str, str]) -> str:
     """`text` with its values, as one line that does nothing to a terminal."""
-    told = text.format(**values)
+    detail = str(values.get("detail", ""))
+    for english, said in details.items():
+        detail = detail.replace(english, said)
+    told = text.format(**{**values, "detail": detail})
     return "".join(char if char.isprintable() else "?" for char in " ".join(told.split()))
 
 
@@ -62,14 +67,15 @@ def what(row: Row, tongue: Language) -> str:
     """What came of it."""
     texts = texts_of(tongue)
     found = texts.failures[row.told][0] if row.status == "fail" else texts.texts[row.told]
-    return _filled(found, row.values)
+    return _filled(found, row.values, texts.details)
 
 
 def mend(row: Row, tongue: Language) -> str | None:
     """How a failure is mended; None for what did not fail."""
     if row.status != "fail":
         return None
-    return _filled(texts_of(tongue).failures[row.told][1], row.values)
+    texts = texts_of(tongue)
+    return _filled(texts.failures[row.told][1], row.values, texts.details)
 
 
 def table(rows: Iterable[Row], tongue: Language, columns: int) -> str:
@@ -85,6 +91,8 @@ def table(rows: Iterable[Row], tongue: Language, columns: int) -> str:
         how = mend(row, tongue)
         if how is not None:
             lines += _wrapped(" " * len(head) + "> ", f"{words['mend']}: {how}", columns)
+    if sum(row.status == "fail" for row in rows) > 1:
+        lines += ["", *textwrap.wrap(words["first"], columns)]
     return "\n".join(lines)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import string
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,7 +38,7 @@ def _holes(text: str) -> set[str]:
 
 
 def _parts(texts: Texts) -> Iterator[tuple[str, Mapping[str, tuple[str, ...]]]]:
-    for part in ("words", "names", "texts"):
+    for part in ("words", "details", "names", "texts"):
         yield part, {key: (text,) for key, text in getattr(texts, part).items()}
     yield "failures", texts.failures
 
@@ -149,6 +152,37 @@ def test_a_failure_has_its_number_and_its_mend_in_the_language() -> None:
     assert "> mend: look at the DNS server that the router gives" in english
     assert re.search(r"^DNS +GAGAL 311  server DNS diam: timeout", indonesian, re.MULTILINE)
     assert "> perbaikan: periksa server DNS yang diberikan router" in indonesian
+
+
+def test_what_systems_say_is_said_in_the_language_too() -> None:
+    row = failed("broker_port", "broker_unreachable", host="h", port=1, detail="No route to host")
+    assert show.what(row, "id") == "h, port 1 tidak tercapai: tidak ada jalur ke sana"
+
+
+def test_where_several_fail_the_table_says_to_begin_with_the_first() -> None:
+    assert show.table(_ROWS, "en", 80).count("Begin with the first") == 0
+    assert show.table([*_ROWS, failed("host", "undervoltage")], "en", 80).endswith(
+        "Begin with the first that fails: the others often follow from it."
+    )
+
+
+@pytest.mark.needs_root
+def test_a_configuration_that_only_root_may_read_is_told_from_a_wrong_one(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text("site = 7\n")
+    file.chmod(0o600)
+    os.chown(file, 65534, 65534)
+    powers = "-dac_override,-dac_read_search"
+    without = ["setpriv", "--bounding-set", powers, "--inh-caps", powers]
+    agent_command = str(Path(sys.executable).with_name("pantau-agent"))
+    command = [agent_command, "check", "--lang", "en", "--config", str(file)]
+    for who, code, mend in (([], 101, "mend what is named"), (without, 105, "run it with sudo")):
+        done = subprocess.run(
+            [*who, *command], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, f"FAIL {code}" in done.stdout) == (2, True), done
+        assert f"> mend: {mend}" in done.stdout
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_spoken_line_names_site_version_and_what_fails() -> None:
