@@ -91,8 +91,11 @@ ALLOWED: dict[str, set[str]] = {
     "server.dates": set(),
     "server.terms": {"server.model"},
     "server.registry": {"server.dates", "server.terms", "server.model", "agent.wire"},
-    "server.config": {"server.model"},
+    "server.maintenance": {"server.dates", "server.model"},
+    "server.rules": {"server.model"},
+    "server.config": {"server.rules", "server.model"},
     # What health remembers of a site is what is stored of it.
+    "server.timeline": {"agent.wire"},
     "server.store": {
         *("server.health", "server.seqset", "server.terms", "server.model", "agent.wire"),
     },
@@ -118,6 +121,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.simulate_site": {"server.simulate_link", "agent.wire"},
     "server.simulate": {"server.simulate_site", "server.config", "server.mqtt", "agent.wire"},
     # Wiring, and what people look at.
+    "server.witness": {"server.config", "server.notify", "server.model", "server.store"},
     "server.show": {"server.*", "agent.wire"},
     "server.ledger": {"server.*", "agent.wire"},
     "server.report": {"server.*", "agent.wire"},
@@ -149,12 +153,13 @@ PURE = (
     *("server.groups", "server.review"),
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
     *("server.dates", "server.terms", "server.registry", "server.simulate_link"),
+    *("server.maintenance", "server.rules"),
 )
 """Decisions: no clock, no chance, no input or output. Time and a seeded source are arguments."""
 PURE_MAY_IMPORT = {
     *("__future__", "abc", "bisect", "collections", "csv", "dataclasses", "datetime", "enum"),
     *("functools", "hashlib", "heapq", "io", "itertools", "json", "math", "operator", "random"),
-    *("re", "statistics", "string", "types", "typing", "zlib", "zoneinfo", "msgspec", "uuid"),
+    *("re", "statistics", "string", "tomllib", "types", "typing", "zlib", "zoneinfo", "msgspec", "uuid"),
 }
 CLOCKS = {"now", "utcnow", "today", "uuid1", "uuid4", "getnode"}
 """Calls of these names are refused in a pure module, whatever they are called on."""
