@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from server import rules
 from server.model import GroupRules, Rules
 
 DEFAULT_PATH = Path("/etc/pantau/server.toml")
@@ -101,8 +102,13 @@ _KINDS = {
 }
 
 
-def load(path: Path) -> Config:
+def load(path: Path, *, broker: bool = True) -> Config:
     """The configuration in `path`.
+
+    Args:
+        path: the file.
+        broker: false for a command that never talks to the broker, and need not
+            be able to read its keys.
 
     Raises:
         ConfigError: it cannot be read, or something in it cannot be meant.
@@ -123,7 +129,8 @@ def load(path: Path) -> Config:
     except msgspec.ValidationError as err:
         raise ConfigError(f"{path}: {_plainly(str(err))}") from None
     try:
-        _check_mqtt(config.mqtt)
+        if broker:
+            _check_mqtt(config.mqtt)
         _check_rules(config.health)
         _check_rest(config)
     except ConfigError as err:
@@ -209,21 +216,15 @@ def _check_file(key: str, file: Path | None) -> None:
         ) from None
 
 
-def _check_rules(rules: Rules) -> None:
-    for one in fields(Rules):
-        value, key = getattr(rules, one.name), f"health.{one.name}"
-        least = 0 if "_clear_" in one.name or "floor_" in one.name else math.ulp(0)
-        if not least <= value < math.inf:
-            raise _impossible(key, value, "give a number above 0")
-        if one.name.endswith("_ratio") and value > 1:
-            raise _impossible(key, value, "a ratio is at most 1")
-    if rules.silence_windows < 1:
-        mend = "give 1 or more: readings come once a window"
-        raise _impossible("health.silence_windows", rules.silence_windows, mend)
-    for name in ("loss_{}_ratio", "rtt_{}_ms", "temperature_{}_c"):
-        raises, clears = name.format("raise"), name.format("clear")
-        if getattr(rules, clears) > getattr(rules, raises):
-            raise ConfigError(f"health.{clears}: is above {raises}; give at most that")
+def _check_rules(given: Rules) -> None:
+    for key in rules.KEYS:
+        value = getattr(given, key)
+        mend = rules.impossible(key, value)
+        if mend:
+            raise _impossible(f"health.{key}", value, mend)
+    crossed = rules.crossed(given)
+    if crossed:
+        raise ConfigError(f"health.{crossed[0]}: is above {crossed[1]}; give at most that")
 
 
 def _check_rest(config: Config) -> None:

@@ -96,12 +96,14 @@ ALLOWED: dict[str, set[str]] = {
     "server.config": {"server.rules", "server.model"},
     # What health remembers of a site is what is stored of it.
     "server.timeline": {"agent.wire"},
+    "server.past": {"server.clock", "server.timeline", "server.store", "agent.wire"},
     "server.store": {
-        *("server.health", "server.seqset", "server.terms", "server.model", "agent.wire"),
+        *("server.health", "server.seqset", "server.terms", "server.timeline"),
+        *("server.model", "agent.wire"),
     },
     "server.mqtt": {"server.config"},
     "server.draft": {
-        *("server.clock", "server.health", "server.payloads", "server.store"),
+        *("server.clock", "server.health", "server.past", "server.payloads", "server.store"),
         *("server.model", "agent.wire"),
     },
     "server.intake": {
@@ -150,7 +152,7 @@ PURE = (
     "agent.metered",
     *("server.model", "server.health", "server.causes", "server.troubles", "server.sla"),
     *("server.notes", "server.edges", "server.statement", "server.periods"),
-    *("server.groups", "server.review"),
+    *("server.groups", "server.review", "server.timeline"),
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
     *("server.dates", "server.terms", "server.registry", "server.simulate_link"),
     *("server.maintenance", "server.rules"),
@@ -159,7 +161,8 @@ PURE = (
 PURE_MAY_IMPORT = {
     *("__future__", "abc", "bisect", "collections", "csv", "dataclasses", "datetime", "enum"),
     *("functools", "hashlib", "heapq", "io", "itertools", "json", "math", "operator", "random"),
-    *("re", "statistics", "string", "tomllib", "types", "typing", "zlib", "zoneinfo", "msgspec", "uuid"),
+    *("re", "statistics", "string", "tomllib", "types", "typing", "zlib", "zoneinfo", "msgspec"),
+    "uuid",
 }
 CLOCKS = {"now", "utcnow", "today", "uuid1", "uuid4", "getnode"}
 """Calls of these names are refused in a pure module, whatever they are called on."""
