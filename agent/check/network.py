@@ -26,12 +26,13 @@ _SELF_ASSIGNED = "169.254."
 
 
 class Interface(NamedTuple):
-    """One network interface; ``on`` is whether it was switched on."""
+    """One network interface; ``on`` is whether it was switched on, ``radio`` whether it is WiFi."""
 
     name: str
     on: bool
     carrier: bool
     address: str | None
+    radio: bool = False
 
 
 class Machine(NamedTuple):
@@ -54,7 +55,13 @@ def _interface(name: str) -> Interface:
     flags = 0
     with contextlib.suppress(OSError):  # gone since it was listed
         flags = int((_INTERFACES / name / "flags").read_text(), 16)
-    return Interface(name, bool(flags & _IFF_UP), has_carrier(_INTERFACES / name), _address(name))
+    return Interface(
+        name,
+        bool(flags & _IFF_UP),
+        has_carrier(_INTERFACES / name),
+        _address(name),
+        (_INTERFACES / name / "phy80211").exists(),
+    )
 
 
 def _address(name: str) -> str | None:
@@ -99,7 +106,7 @@ def _link(one: Interface, *, used: bool) -> Row:
         return passed("link", "link_up", interface=one.name)
     if not used:
         return absent("link", "link_unused", interface=one.name)
-    told = "cable_out" if one.on else "link_off"
+    told = ("radio_lost" if one.radio else "cable_out") if one.on else "link_off"
     return failed("link", told, interface=one.name)
 
 
@@ -128,7 +135,8 @@ def rungs(
     targets: Targets | None, reading: wire.Reading, errors: Mapping[str, str]
 ) -> Iterable[Row]:
     """Each rung of echoes, over IPv4 and IPv6. Pure."""
-    if "icmp" in errors and targets is not None:
+    unmeasured = reading.ping is UNSET and reading.ping6 is UNSET
+    if "icmp" in errors and unmeasured and targets is not None:
         yield failed("gateway", "icmp_forbidden", detail=errors["icmp"])
         for rung in wire.ECHO_RUNGS[1:]:
             yield skipped(rung, "needs_icmp")

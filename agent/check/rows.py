@@ -38,6 +38,7 @@ CODES: Mapping[str, int] = {
     "cable_out": 201,
     "link_off": 202,
     "no_interface": 203,
+    "radio_lost": 204,
     "no_address": 211,
     "no_route": 212,
     "gateway_silent": 221,

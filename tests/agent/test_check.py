@@ -341,6 +341,7 @@ _ROUTE = Route("eth0", "192.0.2.1")
         ([_ETH._replace(carrier=False)], _ROUTE, ["cable_out", "address_given"]),
         ([_ETH._replace(carrier=False, on=False)], _ROUTE, ["link_off", "address_given"]),
         ([_ETH._replace(carrier=False)], None, ["cable_out", "needs_link"]),
+        ([_ETH._replace(carrier=False, radio=True)], _ROUTE, ["radio_lost", "address_given"]),
         ([_ETH._replace(carrier=False, on=False)], None, ["link_off", "needs_link"]),
         ([_ETH._replace(address=None)], None, ["link_up", "no_address"]),
         ([_ETH._replace(address="169.254.7.7")], None, ["link_up", "no_address"]),
