@@ -213,7 +213,7 @@ class Service:
             self._proving.observe(self._settings.on_trial, newest[0], seq, made[0])
         if self._safe is None:
             self._starts.proved()
-        self._tests.look(made[0], time.time())
+            self._tests.look(made[0], time.time())
         self._tell_systemd()
         if time.monotonic() - self._saved_s > _SAVE_S:
             self._saved_s = time.monotonic()

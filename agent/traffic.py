@@ -23,7 +23,7 @@ FAR: tuple[wire.EchoRung, ...] = ("isp", "domestic", "world")
 _ECHO_BYTES, _ECHO6_BYTES = 84, 104
 _QUESTION_BYTES = 400
 """A question to a resolver and its answer, asked twice now and then."""
-_PAGE_BYTES, _PAGE_TLS_BYTES = 2_500, 9_000
+_PAGE_BYTES, _PAGE_TLS_BYTES = 1_500, 9_000
 _NTP_BYTES = 4 * 2 * 76
 _PATH_BYTES = 12_000
 """30 hops, three times, there and back."""

