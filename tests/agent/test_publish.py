@@ -76,6 +76,20 @@ def test_the_newest_goes_first_and_the_backlog_behind_it_oldest_first(
     assert {oldest for _, oldest, _ in batches} == {1}
 
 
+@pytest.mark.parametrize("remembered", [0, 10])
+def test_readings_arrive_on_their_topic_whether_or_not_the_broker_remembers_its_name(
+    tmp_path: Path, remembered: int
+) -> None:
+    with (
+        Broker(tmp_path / "broker", extra=[f"max_topic_alias {remembered}"]) as broker,
+        rig(tmp_path, broker, version="5") as agent,
+    ):
+        for count in range(1, 5):
+            agent.append()
+            agent.wait_seqs(count)
+        assert agent.seqs() == [1, 2, 3, 4]
+
+
 def test_a_new_reading_overtakes_the_backlog_and_nothing_is_sent_twice(
     tmp_path: Path, broker: Broker
 ) -> None:
