@@ -1,15 +1,16 @@
-"""The registry's CSV: rows to sites, every fault named by line and column. Pure."""
+"""The registry's CSV: rows to dated terms, every fault named by line and column. Pure."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from agent.wire import is_site, slug
-from server.model import UNREGISTERED, Site
+from server import dates, terms
+from server.model import UNREGISTERED, Site, SiteTerm
 
 COLUMNS = (
     "site",
@@ -22,64 +23,145 @@ COLUMNS = (
     "timezone",
     "backhaul",
     "power_area",
+    "address",
+    "access_points",
+    "valid_from",
+    "valid_to",
 )
 REQUIRED = COLUMNS[:4]
 DEFAULT_TIMEZONE = "Asia/Makassar"
+
+_ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
+
+Refuse = Callable[[str], "CsvError"]
 
 
 class CsvError(Exception):
     """A CSV that cannot be imported; the text names line and column."""
 
 
+class Row(NamedTuple):
+    """A site as a line has it, and from when to when that is meant."""
+
+    site: Site
+    valid_from: float
+    valid_to: float | None
+    line: int
+    dated: bool = True
+    """Whether somebody wrote when it begins; otherwise that is now."""
+
+
 class Change(NamedTuple):
     """What an import would do to one site."""
 
-    site: Site
-    before: Site | None
+    site: str
+    rows: tuple[Row, ...]
+    before: tuple[SiteTerm, ...]
+    after: tuple[SiteTerm, ...]
+
+    @property
+    def added(self) -> bool:
+        """Whether the site was out of the registry, or never in it."""
+        begin = self.rows[0].valid_from
+        return all(one.valid_to is not None and one.valid_to <= begin for one in self.before)
 
     def text(self) -> str:
-        """One line for a person."""
-        if self.before is None or self.before.retired:
-            return f"+ {self.site.id}  {self.site.name} ({self.site.district}, {self.site.isp})"
-        differing = [
-            f"{name} {old!r} -> {new!r}"
-            for name in Site.__slots__
-            if (old := getattr(self.before, name)) != (new := getattr(self.site, name))
-        ]
-        return f"~ {self.site.id}  {', '.join(differing)}"
+        """For a person: a line for each thing that changes."""
+        lines, stands = [], self.before
+        for row in self.rows:
+            after = terms.entered(stands, row.site, row.valid_from, row.valid_to)
+            if after != stands:
+                lines.append(self._line(row, terms.in_force(stands, row.valid_from)))
+            stands = after
+        return "\n".join(lines)
+
+    def _line(self, row: Row, before: SiteTerm | None) -> str:
+        site, zone = row.site, row.site.timezone
+        named = row.dated or row.valid_to is not None
+        when = f", {dates.period(row.valid_from, row.valid_to, zone)}" if named else ""
+        if before is None or before.site == site:
+            sign = "+" if self.added else "~"
+            return f"{sign} {site.id}  {site.name} ({site.district}, {site.isp}){when}"
+        return f"~ {site.id}  {differing(before.site, site)}{when}"
 
 
-def parse(text: str) -> list[Site]:
-    """The sites of a CSV file.
+def differing(before: Site, after: Site) -> str:
+    """What differs between two states of a site."""
+    return ", ".join(
+        f"{name} {old!r} -> {new!r}"
+        for name in Site.__slots__
+        if (old := getattr(before, name)) != (new := getattr(after, name))
+    )
+
+
+def parse(text: str, now: float, valid_from: str | None = None) -> list[Row]:
+    """The rows of a CSV file, those of one site in the order of their dates.
+
+    Args:
+        now: from when a row is valid that says nothing else.
+        valid_from: a date for the rows that have none, in the zone of each site.
 
     Raises:
-        CsvError: a bad header, or a row with a bad cell or a site named twice.
+        CsvError: a bad header, a row with a bad cell, or validity that overlaps.
     """
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    rows: dict[str, list[Row]] = {}
     try:
         header = [cell.strip() for cell in next(reader)]
         _check_header(header)
-        sites: dict[str, tuple[Site, int]] = {}
-        for row in reader:
-            if not any(cell.strip() for cell in row):
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
                 continue
-            site = _site(header, row, reader.line_num)
-            if site.id in sites:
-                raise CsvError(
-                    f"line {reader.line_num}, column site: {site.id!r} already stands"
-                    f" in line {sites[site.id][1]}; keep one of them"
-                )
-            sites[site.id] = (site, reader.line_num)
+            row = _row(header, cells, reader.line_num, now, valid_from)
+            rows.setdefault(row.site.id, []).append(row)
     except StopIteration:
-        raise CsvError(f"line 1: the file is empty; begin with {','.join(COLUMNS)}") from None
+        raise CsvError(f"line 1: the file is empty; begin with {','.join(COLUMNS[:10])}") from None
     except csv.Error as err:
         raise CsvError(f"line {reader.line_num}: not CSV: {err}") from None
-    return [site for site, _ in sites.values()]
+    for of_site in rows.values():
+        _refuse_overlap(of_site, "valid_from" in header)
+        of_site.sort(key=lambda row: row.valid_from)
+    return [row for of_site in rows.values() for row in of_site]
 
 
-def changes(sites: list[Site], known: dict[str, Site]) -> list[Change]:
-    """What an import of `sites` would add or change; sites that are absent stay."""
-    return [Change(site, known.get(site.id)) for site in sites if known.get(site.id) != site]
+def changes(
+    rows: Iterable[Row], known: Mapping[str, tuple[SiteTerm, ...]]
+) -> tuple[list[Change], int]:
+    """What an import would add or change, and how many sites it leaves alone.
+
+    Sites that are absent stay.
+    """
+    by_site: dict[str, list[Row]] = {}
+    for row in rows:
+        by_site.setdefault(row.site.id, []).append(row)
+    found = []
+    for name, of_site in by_site.items():
+        before = after = known.get(name, ())
+        for row in of_site:
+            after = terms.entered(after, row.site, row.valid_from, row.valid_to)
+        if after != before:
+            found.append(Change(name, tuple(of_site), before, after))
+    return found, len(by_site) - len(found)
+
+
+def _refuse_overlap(rows: list[Row], has_dates: bool) -> None:
+    """Each line of a site against those above it, so that the lower one is named."""
+    for number, row in enumerate(rows):
+        for other in rows[:number]:
+            if row.valid_from == other.valid_from:
+                mend = "give each its own valid_from" if has_dates else "keep one of them"
+                raise CsvError(
+                    f"line {row.line}, column site: {row.site.id!r} already stands"
+                    f" in line {other.line}; {mend}"
+                )
+            first, second = sorted((other, row), key=lambda one: one.valid_from)
+            if first.valid_to is not None and second.valid_from < first.valid_to:
+                column = "valid_from" if row is second else "valid_to"
+                told = dates.period(other.valid_from, other.valid_to, other.site.timezone)
+                raise CsvError(
+                    f"line {row.line}, column {column}: overlaps line {other.line},"
+                    f" which is valid {told}; let one end where the other begins"
+                )
 
 
 def _check_header(header: list[str]) -> None:
@@ -95,16 +177,32 @@ def _check_header(header: list[str]) -> None:
             raise CsvError(f"line 1: column {name} is missing")
 
 
-def _site(header: list[str], row: list[str], line: int) -> Site:
+def _row(header: list[str], row: list[str], line: int, now: float, valid_from: str | None) -> Row:
     if len(row) != len(header):
         raise CsvError(f"line {line}: {len(row)} cells, but the header has {len(header)}")
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
 
-    def cell(name: str) -> str:
-        return cells.get(name, "")
-
     def refuse(name: str, text: str) -> CsvError:
         return CsvError(f"line {line}, column {name}: {text}")
+
+    def moment(name: str, text: str | None) -> float | None:
+        try:
+            return dates.instant(text, site.timezone) if text else None
+        except dates.DateError as err:
+            raise refuse(name, str(err)) from None
+
+    site = _site(cells, refuse)
+    begin = moment("valid_from", cells.get("valid_from") or valid_from)
+    end = moment("valid_to", cells.get("valid_to"))
+    if end is not None and end <= (now if begin is None else begin):
+        beginning = "now" if begin is None else dates.told(begin, site.timezone)
+        raise refuse("valid_to", f"{cells['valid_to']} is not after {beginning}, when it begins")
+    return Row(site, now if begin is None else begin, end, line, begin is not None)
+
+
+def _site(cells: dict[str, str], refuse: Callable[[str, str], CsvError]) -> Site:
+    def cell(name: str) -> str:
+        return cells.get(name, "")
 
     for name in REQUIRED:
         if not cell(name):
@@ -127,10 +225,12 @@ def _site(header: list[str], row: list[str], line: int) -> Site:
         timezone=_timezone(cell("timezone"), lambda text: refuse("timezone", text)),
         backhaul=cell("backhaul"),
         power_area=cell("power_area"),
+        address=_address(cell("address"), lambda text: refuse("address", text)),
+        access_points=_names(cell("access_points"), lambda text: refuse("access_points", text)),
     )
 
 
-def _degrees(text: str, limit: int, refuse: Callable[[str], CsvError]) -> float | None:
+def _degrees(text: str, limit: int, refuse: Refuse) -> float | None:
     if not text:
         return None
     try:
@@ -142,10 +242,22 @@ def _degrees(text: str, limit: int, refuse: Callable[[str], CsvError]) -> float 
     return value
 
 
-def _timezone(text: str, refuse: Callable[[str], CsvError]) -> str:
+def _timezone(text: str, refuse: Refuse) -> str:
     name = text or DEFAULT_TIMEZONE
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        raise refuse(f"{name!r} is no time zone; write one such as {DEFAULT_TIMEZONE}") from None
+    if not dates.is_zone(name):
+        raise refuse(f"{name!r} is no time zone; write one such as {DEFAULT_TIMEZONE}")
     return name
+
+
+def _address(text: str, refuse: Refuse) -> str:
+    if text and not _ADDRESS.fullmatch(text):
+        raise refuse(f"{text!r} is no address; write one such as 10.8.0.23 or a host's name")
+    return text
+
+
+def _names(text: str, refuse: Refuse) -> tuple[str, ...]:
+    names = text.split()
+    for name in names:
+        if names.count(name) > 1:
+            raise refuse(f"{name!r} stands twice")
+    return tuple(names)

@@ -1,4 +1,4 @@
-"""The commands of the registry: import, list, show, retire."""
+"""The commands of the registry: import, list, show, history, retire."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from agent.wire import decode_reading
-from server import history, registry, terms
-from server.model import Site
+from agent.wire import decode_reading, iso
+from server import dates, history, registry, terms
+from server.model import Site, SiteTerm
 from server.show import CommandError, console, local, open_for, table
 from server.store import FLAG_UNCERTAIN, NoStoreError, Store
 
@@ -25,6 +25,12 @@ def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     imports = verbs.add_parser("import", help="add and change sites from a CSV file")
     imports.add_argument("file", metavar="FILE.csv", type=Path)
     imports.add_argument("--dry-run", action="store_true", help="show what would change")
+    imports.add_argument(
+        "--valid-from",
+        metavar="TIME",
+        type=_time,
+        help="from when the rows are valid, in the zone of each site (default: now)",
+    )
     imports.set_defaults(run=import_csv)
     lists = verbs.add_parser("list", help="all sites of the registry")
     lists.add_argument("--json", action="store_true", help="one object a line")
@@ -33,15 +39,29 @@ def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     shows.add_argument("site", metavar="SITE")
     shows.add_argument("--json", action="store_true", help="one object")
     shows.set_defaults(run=show)
+    pasts = verbs.add_parser("history", help="what the registry said of a site, and when")
+    pasts.add_argument("site", metavar="SITE")
+    pasts.add_argument("--json", action="store_true", help="one object a line")
+    pasts.set_defaults(run=past)
     retires = verbs.add_parser("retire", help="take a site out of service")
     retires.add_argument("site", metavar="SITE")
     retires.set_defaults(run=retire)
 
 
-def import_csv(args: argparse.Namespace) -> int:
-    """Import everything or nothing; absent rows stay."""
+def _time(text: str) -> str:
+    """A date that can be read; in which zone it is meant, the rows tell."""
     try:
-        sites = registry.parse(args.file.read_text(encoding="utf-8"))
+        dates.instant(text, registry.DEFAULT_TIMEZONE)
+    except dates.DateError as err:
+        raise argparse.ArgumentTypeError(str(err)) from None
+    return text
+
+
+def import_csv(args: argparse.Namespace) -> int:
+    """Show what changes, and import everything or nothing; absent rows stay."""
+    now = time.time()
+    try:
+        rows = registry.parse(args.file.read_text(encoding="utf-8"), now, args.valid_from)
     except OSError as err:
         raise CommandError(f"{args.file}: cannot be read: {err.strerror}") from None
     except UnicodeDecodeError as err:
@@ -49,30 +69,28 @@ def import_csv(args: argparse.Namespace) -> int:
     except registry.CsvError as err:
         raise CommandError(f"{args.file}: {err}; nothing was imported") from None
     if args.dry_run:
-        changes = registry.changes(sites, _standing(args))
-        for change in changes:
-            print(change.text())
+        changes, unchanged = registry.changes(rows, _standing(args))
     else:
         with open_for(args, create=True) as store, store.transaction():
-            changes = registry.changes(sites, store.sites())
-            now = time.time()
-            for site, _ in changes:
-                store.put_terms(site.id, terms.entered(store.terms(site.id), site, now))
+            changes, unchanged = registry.changes(rows, store.terms_all())
+            for change in changes:
+                store.put_terms(change.site, change.after)
             store.promote(now)
-    added = sum(change.before is None or change.before.retired for change in changes)
+    for change in changes:
+        print(change.text())
+    added = sum(change.added for change in changes)
     would = "would be " if args.dry_run else ""
     print(
-        f"{added} {would}added, {len(changes) - added} {would}changed,"
-        f" {len(sites) - len(changes)} unchanged"
+        f"{added} {would}added, {len(changes) - added} {would}changed, {unchanged} unchanged",
     )
     return 0
 
 
-def _standing(args: argparse.Namespace) -> dict[str, Site]:
+def _standing(args: argparse.Namespace) -> dict[str, tuple[SiteTerm, ...]]:
     """The registry as it stands; empty where there is no database yet."""
     try:
         with open_for(args) as store:
-            return store.sites()
+            return store.terms_all()
     except NoStoreError:
         return {}
 
@@ -158,6 +176,32 @@ def retire(args: argparse.Namespace) -> int:
         store.promote(now)
     print(f"{site.id} is retired; a running ingest applies it within 10 s")
     return 0
+
+
+def past(args: argparse.Namespace) -> int:
+    """Every term of a site, oldest first."""
+    with open_for(args) as store:
+        found = store.terms(args.site)
+    if not found:
+        raise CommandError(f"no site {args.site!r} in the registry; see 'pantau sites list'")
+    before: Site | None = None
+    for one in found:
+        if args.json:
+            ends = None if one.valid_to is None else iso(one.valid_to)
+            told = {"valid_from": iso(one.valid_from), "valid_to": ends, **_fields(one.site)}
+            print(msgspec.json.encode(told).decode())
+        else:
+            when = dates.period(one.valid_from, one.valid_to, one.site.timezone)
+            print(
+                f"{when}: {(before and registry.differing(before, one.site)) or _place(one.site)}"
+            )
+        before = one.site
+    return 0
+
+
+def _place(site: Site) -> str:
+    contract = f", contract {site.contract}" if site.contract else ""
+    return f"{site.name} ({site.district}, {site.isp}){contract}"
 
 
 def _known(store: Store, name: str) -> Site:

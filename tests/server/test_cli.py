@@ -266,10 +266,18 @@ def csv(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_an_import_adds_changes_and_leaves_alone(fresh: Run, csv: Callable[[str], Path]) -> None:
     first = csv(HEADER + "aa-1,Satu,Maesa,Icon\naa-2,Dua,Maesa,Icon\naa-3,Tiga,Maesa,Icon\n")
-    assert fresh("sites", "import", first) == Ran(0, "3 added, 0 changed, 0 unchanged\n", "")
+    assert fresh("sites", "import", first) == Ran(
+        0,
+        "+ aa-1  Satu (maesa, icon)\n+ aa-2  Dua (maesa, icon)\n+ aa-3  Tiga (maesa, icon)\n"
+        "3 added, 0 changed, 0 unchanged\n",
+        "",
+    )
 
     second = csv(HEADER + "aa-1,Satu,Maesa,Icon\naa-2,Dua,Girian,Icon\naa-4,Empat,Maesa,Icon\n")
-    assert fresh("sites", "import", second).out == "1 added, 1 changed, 1 unchanged\n"
+    assert fresh("sites", "import", second).out == (
+        "~ aa-2  district 'maesa' -> 'girian'\n+ aa-4  Empat (maesa, icon)\n"
+        "1 added, 1 changed, 1 unchanged\n"
+    )
     told = {one["site"]: one["district"] for one in fresh("sites", "list", "--json").objects}
     assert told == {"aa-1": "maesa", "aa-2": "girian", "aa-3": "maesa", "aa-4": "maesa"}
 
@@ -309,7 +317,7 @@ def test_an_import_takes_what_excel_saves(fresh: Run, csv: Callable[[str], Path]
     file = csv("")
     file.write_bytes(b"\xef\xbb\xbfsite,name,district,isp\r\naa-1,Satu,Maesa,Icon\r\n")
 
-    assert fresh("sites", "import", file).out == "1 added, 0 changed, 0 unchanged\n"
+    assert fresh("sites", "import", file).out.endswith("\n1 added, 0 changed, 0 unchanged\n")
 
 
 def test_an_import_refuses_what_is_not_utf8(fresh: Run, csv: Callable[[str], Path]) -> None:
@@ -330,14 +338,14 @@ def test_a_retired_site_is_marked_and_can_come_back(fresh: Run, csv: Callable[[s
     assert fresh("status", "--json").objects[0]["sites"] == []
     again = fresh("sites", "retire", "aa-1")
     assert (again.code, again.err) == (1, "pantau: aa-1 is already retired\n")
-    assert fresh("sites", "import", file).out == "1 added, 0 changed, 0 unchanged\n"
+    assert fresh("sites", "import", file).out.endswith("\n1 added, 0 changed, 0 unchanged\n")
     assert fresh("sites", "list", "--json").objects[0]["retired"] is False
 
 
 def test_the_whole_example_can_be_imported(fresh: Run) -> None:
     example = Path(__file__).parents[2] / "examples" / "sites.csv"
 
-    assert fresh("sites", "import", example).out == "40 added, 0 changed, 0 unchanged\n"
+    assert fresh("sites", "import", example).out.endswith("\n40 added, 0 changed, 0 unchanged\n")
     assert fresh("status").out.startswith("40 sites: 0 online (0%)")
 
 
