@@ -237,16 +237,55 @@ def test_a_cable_that_is_out_is_named_first(site: Site) -> None:
     assert {row["status"] for row in told["checks"] if row["name"] == "echo"} == {"skipped"}
 
 
-def test_a_site_without_an_address_is_told_of_dhcp(site: Site) -> None:
-    way = site.way
+_LEASED = """#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip addr add "$ip/30" dev "$interface" && ip route replace default via "$router"
+"""
+
+
+def test_a_site_without_an_address_is_told_of_dhcp_and_well_once_it_has_a_lease(
+    site: Site, tmp_path: Path
+) -> None:
+    way, peer = site.way, site.agent._cable
+    script = tmp_path / "leased"
+    script.write_text(_LEASED)
+    script.chmod(0o755)
+    ask = (
+        "busybox",
+        "udhcpc",
+        "-i",
+        way,
+        "-n",
+        "-q",
+        "-f",
+        "-t",
+        "3",
+        "-T",
+        "1",
+        "-s",
+        str(script),
+    )
+    alone = ("--port=0", "--no-ping", "--conf-file=/dev/null", f"--interface={peer}")
+    leases = ("--dhcp-range=10.99.1.2,10.99.1.2,255.255.255.252", f"--dhcp-leasefile={tmp_path}/l")
+    process = ("--keep-in-foreground", "--user=root", "--pid-file=", "--log-facility=-")
+    command = site.centre.within("dnsmasq", *process, *alone, *leases)
+    dhcp = Service("dhcp", command, tmp_path / "dhcp.log")
     site.here.ip("addr", "flush", "dev", way)
     try:
+        assert subprocess.run(site.here.within(*ask), capture_output=True, check=False).returncode
         told = site.check()
+        dhcp.start()
+        until(lambda: "started" in dhcp.said(), 20, "dnsmasq")
+        site.here.run(*ask)
+        mended = site.check()
     finally:
+        dhcp.discard()
+        site.here.ip("addr", "flush", "dev", way)
         site.here.ip("addr", "add", "10.99.1.2/30", "dev", way)
         site.here.route("default", "10.99.1.1")
     assert told["codes"][0] == 211
     assert "DHCP" in failures(told)["address"][1]
+    assert mended["codes"] == []
 
 
 def test_an_address_without_a_router_is_told_from_none(site: Site) -> None:
