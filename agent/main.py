@@ -92,10 +92,11 @@ def _run(settings: Config, options: argparse.Namespace) -> int:
         tls_context(settings.mqtt)
     except ConfigError as err:
         raise ConfigError(f"{options.config}: {err}") from None
+    service = Service(settings)  # what ends here says one line, and no advice before it
     if (advised := advice(settings.spool.path)) is not None:
         logging.getLogger(__name__).info("%s", advised)
-    while Service(settings).run():
-        pass  # safe mode is over
+    while service.run():
+        service = Service(settings)  # safe mode is over
     return 0
 
 
