@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +18,26 @@ Scenes = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    """All that the guest told, scene by scene."""
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A kernel for the guests, which is large and goes with them."""
     if missing := machine.programs_missing():
         pytest.skip(f"needs {', '.join(missing)}: run `make test-guest` as root")
-    folder = tmp_path_factory.mktemp("guest")
-    said = machine.run(machine.kernel(folder), folder, _WITHIN_S)
-    told = [json.loads(line[3:]) for line in said.splitlines() if line.startswith("@@ ")]
+    folder = tmp_path_factory.mktemp("kernel")
+    yield machine.kernel(folder)
+    shutil.rmtree(folder)
+
+
+def played(kernel: Path, folder: Path, init: str) -> Scenes:
+    """All that a guest told, scene by scene."""
+    said = machine.run(kernel, folder, init, _WITHIN_S)
     assert "the story ended with 0" in said, said[-8000:]
-    return told
+    return [json.loads(line[3:]) for line in said.splitlines() if line.startswith("@@ ")]
+
+
+@pytest.fixture(scope="module")
+def scenes(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    """The story of a hotspot, its stations, an evil twin and a user's walks."""
+    return played(kernel, tmp_path_factory.mktemp("guest"), "init.sh")
 
 
 def of(scenes: Scenes, *names: str) -> Scenes:

@@ -45,22 +45,36 @@ def kernel(folder: Path) -> Path:
 
     Leaves the test out where there is no apt or no archive.
     """
-    depends = sh("apt-cache", "depends", "linux-image-amd64")
-    names = [line.split(":")[1].strip() for line in depends.splitlines() if "Depends:" in line]
-    unpacked = folder / names[0]
-    if not unpacked.exists():
-        fetched = subprocess.run(
-            ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", names[0]],
-            cwd=folder, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+    fetched = _fetch(folder)
+    if fetched.returncode:  # what apt knows of the archive may be old, or nothing
+        _apt(folder, "update")
+        fetched = _fetch(folder)
         if fetched.returncode:
             pytest.skip(f"no kernel to be had: {fetched.stderr.strip()}")
-        [package] = folder.glob(f"{names[0]}_*.deb")
-        sh("dpkg-deb", "-x", str(package), str(unpacked))
-        package.unlink()
-        [release] = (path.name for path in (unpacked / "lib/modules").iterdir())
-        sh("depmod", "-b", str(unpacked), release)
+    [package] = folder.glob("linux-image-*.deb")
+    unpacked = folder / package.name.partition("_")[0]
+    sh("dpkg-deb", "-x", str(package), str(unpacked))
+    package.unlink()
+    [release] = (path.name for path in (unpacked / "lib/modules").iterdir())
+    sh("depmod", "-b", str(unpacked), release)
     return unpacked
+
+
+def _fetch(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Downloads the package that the name of every Debian's kernel depends on."""
+    asked = subprocess.run(
+        ["apt-cache", "depends", "linux-image-amd64"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    names = [line.split(":")[1] for line in asked.stdout.splitlines() if "Depends:" in line]
+    return _apt(folder, "download", names[0].strip()) if names else asked
+
+
+def _apt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
 
 
 def programs_missing() -> list[str]:
@@ -68,11 +82,11 @@ def programs_missing() -> list[str]:
     return [name for name in (*PROGRAMS, "busybox") if shutil.which(name) is None]
 
 
-def run(kernel_folder: Path, folder: Path, within_s: float) -> str:
-    """Boot the guest, let it play `tests.lab.wifi.play`, and give all that it said."""
+def run(kernel_folder: Path, folder: Path, init: str, within_s: float) -> str:
+    """Boot the guest, let it play the story that `init` begins, and give all that it said."""
     [release] = (path.name for path in (kernel_folder / "lib/modules").iterdir())
     initramfs = folder / "initramfs"
-    initramfs.write_bytes(gzip.compress(b"".join(_initramfs(kernel_folder, release)), 1))
+    initramfs.write_bytes(gzip.compress(b"".join(_initramfs(kernel_folder, release, init)), 1))
     console = f"console=ttyS0 quiet panic=-1 mitigations=off MODULES={kernel_folder}"
     command = [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max",
@@ -95,7 +109,7 @@ def run(kernel_folder: Path, folder: Path, within_s: float) -> str:
     return (folder / "console").read_text(errors="replace")
 
 
-def _initramfs(kernel_folder: Path, release: str) -> Iterator[bytes]:
+def _initramfs(kernel_folder: Path, release: str, init: str) -> Iterator[bytes]:
     """An archive in cpio's newc format: busybox, the first modules, and a script."""
     modules = []
     for name in _FIRST_MODULES:
@@ -104,7 +118,7 @@ def _initramfs(kernel_folder: Path, release: str) -> Iterator[bytes]:
         modules += [path for path in paths if path not in modules]
     busybox = shutil.which("busybox")
     assert busybox is not None
-    script = _BOOT.format(init=Path(__file__).with_name("init.sh"))
+    script = _BOOT.format(init=Path(__file__).with_name(init))
     for folder in ("bin", "modules", "proc", "sys", "dev", "new"):
         yield _entry(folder, stat.S_IFDIR | 0o755, b"")
     yield _entry("bin/busybox", stat.S_IFREG | 0o755, Path(busybox).read_bytes())

@@ -24,14 +24,15 @@ from tests.wait import until
 SSID, PASSWORD = "lab-hotspot", "labpassword"
 WINDOW_S = 5.0
 _T = Path("/tmp")  # noqa: S108 - the guest's own memory, alone in there
-_FAULT = _T / "fault"
-_URL = "http://10.90.0.1/generate_204"
+FAULT = _T / "fault"
+URL = "http://10.90.0.1/generate_204"
 
 
 class Fixed(Namespace):
     """A namespace with a name that the story knows."""
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
 
     def radio(self, number: int) -> None:
@@ -76,6 +77,15 @@ def access_point(namespace: Fixed, interface: str, channel: int) -> subprocess.P
     process = namespace.start("hostapd", str(conf))
     until(lambda: "type AP" in namespace.run("iw", "dev", interface, "info"), 60, "an access point")
     return process
+
+
+def leases() -> tuple[str, ...]:
+    """A DHCP server for the hotspot's network on wlan0."""
+    return (
+        "dnsmasq", "--keep-in-foreground", "--interface=wlan0", "--bind-interfaces", "--port=0",
+        "--conf-file=/dev/null", "--user=root", "--dhcp-range=10.90.0.50,10.90.0.99,1h",
+        f"--dhcp-leasefile={_T}/leases", f"--pid-file={_T}/dnsmasq.pid",
+    )  # fmt: skip
 
 
 def join(namespace: Fixed, interface: str) -> subprocess.Popen[str]:
@@ -213,7 +223,7 @@ def walk_scene(hot: Fixed, password: str = PASSWORD) -> dict[str, object]:
     file.write_text(password + "\n")
     what = hotspot.Hotspot(
         wifi=hotspot.Wifi(SSID, {}, "wlan1", 1),
-        walk=hotspot.Walk("wlan2", _URL, "http://10.90.0.1/pass", file, 60),
+        walk=hotspot.Walk("wlan2", URL, "http://10.90.0.1/pass", file, 60),
     )
     hot.run(
         sys.executable, "-c",
@@ -236,24 +246,19 @@ def main() -> None:
     count_scene(hot, stations)
     subprocess.run(["ip", "link", "set", "wlan1", "up"], check=True)
     scan_scene(evil, own)
-    leases = (
-        "dnsmasq", "--keep-in-foreground", "--interface=wlan0", "--bind-interfaces", "--port=0",
-        "--conf-file=/dev/null", "--user=root", "--dhcp-range=10.90.0.50,10.90.0.99,1h",
-        f"--dhcp-leasefile={_T}/leases", f"--pid-file={_T}/dnsmasq.pid",
-    )  # fmt: skip
-    dnsmasq = hot.start(*leases)
-    _FAULT.write_text("")
-    portal = hot.start(sys.executable, "-m", "tests.lab.wifi.portal", "10.90.0.1", str(_FAULT))
+    dnsmasq = hot.start(*leases())
+    FAULT.write_text("")
+    portal = hot.start(sys.executable, "-m", "tests.lab.wifi.portal", "10.90.0.1", str(FAULT))
     listens(hot, 80)
     say("walk", broken=None, **walk_scene(hot))
     for fault in ("portal", "pass", "web", "leave"):
-        _FAULT.write_text(fault)
+        FAULT.write_text(fault)
         say("walk", broken=fault, **walk_scene(hot))
-    _FAULT.write_text("")
+    FAULT.write_text("")
     say("walk", broken="associate", **walk_scene(hot, password="another-password"))  # noqa: S106 - a wrong one
     end(dnsmasq)
     say("walk", broken="lease", **walk_scene(hot))
-    dnsmasq = hot.start(*leases)
+    dnsmasq = hot.start(*leases())
     say("walk", broken=None, **walk_scene(hot))
     left = subprocess.run(["ip", "rule"], capture_output=True, text=True, check=True).stdout
     say("undone", rules=left.count("7204"))
