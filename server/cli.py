@@ -62,6 +62,24 @@ def _ledger(commands: Commands) -> None:
     ledger.add_arguments(commands)
 
 
+def _contracts(commands: Commands) -> None:
+    from server.desk import contracts
+
+    contracts.add_arguments(commands)
+
+
+def _maintenance(commands: Commands) -> None:
+    from server.desk import maintenance
+
+    maintenance.add_arguments(commands)
+
+
+def _rules(commands: Commands) -> None:
+    from server.desk import rules
+
+    rules.add_arguments(commands)
+
+
 def _demo(commands: Commands) -> None:
     from server import demo
 
@@ -74,6 +92,9 @@ _COMMANDS: dict[Callable[[Commands], None], tuple[str, ...]] = {
     # In the order of the help.
     _ingest: ("ingest",),
     _sites: ("sites",),
+    _contracts: ("contracts",),
+    _maintenance: ("maintenance",),
+    _rules: ("rules",),
     _show: ("status", "alerts", "readings", "quarantine"),
     _ledger: ("incidents",),
     _demo: ("demo",),

@@ -69,3 +69,15 @@ def period(from_at: float, to_at: float | None, zone: str) -> str:
     """From when to when, for a person."""
     begin = f"from {told(from_at, zone)}" if from_at > 0 else "from the beginning"
     return begin if to_at is None else f"{begin} to {told(to_at, zone)}"
+
+
+def zone(name: str) -> str:
+    """The time zone of its name, or of Indonesia's short one, such as ``WITA``.
+
+    Raises:
+        DateError: there is none.
+    """
+    found = next((long for long, short in _SHORT.items() if short == name.upper()), name)
+    if not is_zone(found):
+        raise DateError(f"{name!r} is no time zone; write WIB, WITA, WIT or such as Asia/Makassar")
+    return found

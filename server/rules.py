@@ -95,15 +95,19 @@ def title(scope: str, name: str) -> str:
 
 
 def _floors(contract: Contract, default: Rules) -> Iterator[tuple[str, Number]]:
-    """What a contract promises is where its sites begin to be degraded."""
+    """What a contract promises is where its sites begin to be degraded.
+
+    They are clear again as far from it as by default.
+    """
     if contract.floor_down_mbps is not None:
         yield "floor_down_mbps", contract.floor_down_mbps
     if contract.floor_rtt_ms is not None:
         yield "rtt_raise_ms", contract.floor_rtt_ms
-        yield "rtt_clear_ms", min(default.rtt_clear_ms, contract.floor_rtt_ms)
+        yield "rtt_clear_ms", contract.floor_rtt_ms * default.rtt_clear_ms / default.rtt_raise_ms
     if contract.floor_loss_ratio is not None:
+        clear = default.loss_clear_ratio / default.loss_raise_ratio
         yield "loss_raise_ratio", contract.floor_loss_ratio
-        yield "loss_clear_ratio", min(default.loss_clear_ratio, contract.floor_loss_ratio)
+        yield "loss_clear_ratio", contract.floor_loss_ratio * clear
 
 
 def parse(text: str, default: Rules | None = None) -> RuleBook:
@@ -198,3 +202,26 @@ def check(book: RuleBook, sites: Iterable[Site], contracts: Mapping[str, Contrac
         fault = book.crossed(site, contracts.get(site.contract))
         if fault:
             raise RulesError(f"at site {site.id} {fault}")
+
+
+def differences(before: RuleBook, after: RuleBook) -> list[str]:
+    """What differs between the tables of two rule books, a line for each key."""
+    old, new = (
+        {
+            (where, key): value
+            for where, table in book.tables.items()
+            for key, value in table.items()
+        }
+        for book in (before, after)
+    )
+    lines = []
+    for (scope, name), key in sorted(old | new):
+        was, value = old.get(((scope, name), key)), new.get(((scope, name), key))
+        where = f"{title(scope, name)} {key}"
+        if was is None:
+            lines.append(f"+ {where} {value:g}")
+        elif value is None:
+            lines.append(f"- {where} {was:g}")
+        elif was != value:
+            lines.append(f"~ {where} {was:g} -> {value:g}")
+    return lines

@@ -84,7 +84,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.edges": set(),
     "server.sla": {"server.edges", "server.model"},
     "server.statement": {"server.sla", "server.model"},
-    "server.periods": {"server.edges", "server.sla"},
+    "server.periods": {"server.dates", "server.edges", "server.sla"},
     "server.notes": {"server.model"},
     "server.health": {"server.causes", "server.troubles", "server.model", "agent.wire"},
     "server.payloads": {"server.health", "server.model", "agent.wire"},
@@ -92,6 +92,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.terms": {"server.model"},
     "server.registry": {"server.dates", "server.terms", "server.model", "agent.wire"},
     "server.maintenance": {"server.dates", "server.model"},
+    "server.contracts": {"server.dates", "server.model", "agent.wire"},
+    "server.replay": {"server.health", "server.model", "agent.wire"},
     "server.rules": {"server.model"},
     "server.config": {"server.rules", "server.model"},
     # What health remembers of a site is what is stored of it.
@@ -128,6 +130,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.ledger": {"server.*", "agent.wire"},
     "server.report": {"server.*", "agent.wire"},
     "server.sites": {"server.*", "agent.wire"},
+    "server.desk": {"server.*", "agent.wire"},
     "server.demo": {"server.*", "agent.wire"},
     "server.cli": {"server.*", "agent.wire"},
     "server.main": {"server.*", "agent.wire"},
@@ -155,7 +158,7 @@ PURE = (
     *("server.groups", "server.review", "server.timeline"),
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
     *("server.dates", "server.terms", "server.registry", "server.simulate_link"),
-    *("server.maintenance", "server.rules"),
+    *("server.maintenance", "server.rules", "server.contracts", "server.replay"),
 )
 """Decisions: no clock, no chance, no input or output. Time and a seeded source are arguments."""
 PURE_MAY_IMPORT = {
