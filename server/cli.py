@@ -15,7 +15,7 @@ from typing import NoReturn, TypeAlias
 
 from server import config
 from server.config import ConfigError
-from server.show import CommandError
+from server.show import CommandError, UsageError
 from server.store import StoreError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -42,6 +42,13 @@ def _ingest(commands: Commands) -> None:
 
     ingest = commands.add_parser("ingest", help="the service: readings in, verdicts out")
     ingest.set_defaults(run=service.run)
+
+
+def _witness(commands: Commands) -> None:
+    from server import witness
+
+    one = commands.add_parser("witness", help="the service that pings the sites' addresses")
+    one.set_defaults(run=witness.run)
 
 
 def _sites(commands: Commands) -> None:
@@ -80,6 +87,12 @@ def _rules(commands: Commands) -> None:
     rules.add_arguments(commands)
 
 
+def _report(commands: Commands) -> None:
+    from server import report
+
+    report.add_arguments(commands)
+
+
 def _demo(commands: Commands) -> None:
     from server import demo
 
@@ -91,12 +104,14 @@ def _demo(commands: Commands) -> None:
 _COMMANDS: dict[Callable[[Commands], None], tuple[str, ...]] = {
     # In the order of the help.
     _ingest: ("ingest",),
+    _witness: ("witness",),
     _sites: ("sites",),
     _contracts: ("contracts",),
     _maintenance: ("maintenance",),
     _rules: ("rules",),
     _show: ("status", "alerts", "readings", "quarantine"),
     _ledger: ("incidents",),
+    _report: ("report",),
     _demo: ("demo",),
 }
 _WITHOUT_CONFIG = ("demo",)
@@ -145,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = args.run(args)
         sys.stdout.flush()
-    except ConfigError as err:
+    except (ConfigError, UsageError) as err:
         return _say(err, 2)
     except (CommandError, StoreError) as err:
         return _say(err, 1)

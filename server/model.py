@@ -198,6 +198,8 @@ class Incident:
     """Not alerted before: a group may take it over."""
     told: bool = False
     """An alert for it stands, or stood, at the broker."""
+    why: str = ""
+    """What this revision was made for, where that does not show by itself."""
     said: Said = field(default_factory=Said)
     """What people said of it."""
 
@@ -208,7 +210,8 @@ class Incident:
 
     def revised(self, **changes: object) -> Incident:
         """The next revision, with `changes`."""
-        return replace(self, revision=self.revision + 1, **changes)  # type: ignore[arg-type]  # the caller names fields
+        told = {"why": "", **changes}
+        return replace(self, revision=self.revision + 1, **told)  # type: ignore[arg-type]  # the caller names fields
 
     def resolved(self, at: float, cause: Cause) -> Incident:
         """The revision that ends it: never before its detection, though our clock be set back."""
@@ -260,3 +263,13 @@ class GroupRules:
     """Within this time."""
     hold_s: float = 10.0
     """A site's own alert waits for a group no longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """How long the centre's own echoes to a site's address were answered, or were not."""
+
+    site: str
+    from_at: float
+    to_at: float
+    answered: bool

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from server.model import Contract, Incident, Maintenance, Note, Site, SiteTerm
+from server.model import Contract, Incident, Maintenance, Note, Site, SiteTerm, Witnessed
 from server.store.types import (
     FLAG_CORRECTED,
     FLAG_UNCERTAIN,
@@ -215,6 +215,21 @@ class Store(Protocol):
 
     def set_alive_at(self, now: float) -> None:
         """Ingest lives."""
+
+    def witness_at(self) -> float | None:
+        """When the witness last looked."""
+
+    def set_witness_at(self, now: float) -> None:
+        """The witness has looked."""
+
+    def put_witnessed(self, rows: Iterable[Witnessed]) -> None:
+        """Add or replace, by site and `from_at`; one that goes on has no end (infinity)."""
+
+    def end_witnessed(self, at: float) -> None:
+        """All that went on ended then."""
+
+    def witnessed(self, site: str, from_at: float, to_at: float) -> list[Witnessed]:
+        """What was seen of a site between these times, and up to the last look."""
 
 
 def open_store(url: str, *, create: bool = True) -> Store:

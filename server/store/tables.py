@@ -22,6 +22,7 @@ from server.store import (
 from server.store.glance import Glance
 from server.store.notes import Notes
 from server.store.terms import Terms
+from server.store.witnessed import Witness
 
 _HEAD_BYTES = 4096  # kept of a quarantined payload
 _QUARANTINE_ROWS = 100_000  # the oldest go first: garbage must not fill the disk
@@ -33,7 +34,7 @@ _incident = msgspec.json.Decoder(Incident)
 _ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
-class SqliteStore(Glance, Notes, Terms):
+class SqliteStore(Glance, Notes, Terms, Witness):
     """See `server.store.Store` for what each method does."""
 
     def healths(self) -> list[HealthRow]:
