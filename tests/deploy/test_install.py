@@ -1,0 +1,90 @@
+"""The playbooks against booted machines: from nothing to commissioned, and again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deploy.town import SITES, Town, changed, recap
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """The centre and the sites as one play leaves them; each test goes on from there."""
+    for command, package in (("systemd-nspawn", "systemd-container"), ("debootstrap",) * 2):
+        if shutil.which(command) is None:
+            pytest.skip(f"needs {command}: apt-get install {package}")
+    with Town(tmp_path_factory.mktemp("town")) as built:
+        first = built.play("site.yml")
+        for site in SITES:
+            assert f"{site}: commissioned, online" in first
+        yield built
+
+
+def test_a_second_run_changes_nothing(town: Town) -> None:
+    said = town.play("site.yml")
+    assert changed(said) == []
+    assert set(SITES) < set(recap(said))
+
+
+def test_a_dry_run_of_what_is_there_would_change_nothing(town: Town) -> None:
+    assert changed(town.play("site.yml", "--check", "--diff")) == []
+
+
+def test_the_operator_sees_both_sites_online(town: Town) -> None:
+    status = json.loads(town.on("centre", "pantau", "status", "--json"))
+    assert status["online"] == len(status["sites"]) == len(SITES)
+
+
+def test_keys_are_readable_by_root_alone_and_the_services_are_not_root(town: Town) -> None:
+    site = SITES[0]
+    assert town.on(site, "stat", "-c", "%U:%a", "/etc/pantau/site.key").strip() == "root:600"
+    assert town.on(site, "stat", "-c", "%U:%a", "/etc/pantau").strip() == "root:700"
+    assert town.on("centre", "stat", "-c", "%U:%a", "/etc/pantau/ingest.key").strip() == "root:600"
+    for name, unit in ((site, "pantau-agent"), ("centre", "pantau-ingest")):
+        pid = town.on(name, "systemctl", "show", "-P", "MainPID", unit).strip()
+        assert town.on(name, "stat", "-c", "%u", f"/proc/{pid}").strip() != "0"
+    assert "PRIVATE KEY" not in town.on(site, "journalctl", "--no-pager", "-q")
+
+
+def test_a_machine_listens_only_where_it_is_meant_to(town: Town) -> None:
+    def ports(name: str) -> set[str]:
+        lines = town.on(name, "ss", "-Hltn").splitlines()
+        return {line.split()[3].rpartition(":")[2] for line in lines}
+
+    assert ports(SITES[0]) == {"22"}
+    assert ports("centre") == {"22", "8883"}
+
+
+def test_a_killed_agent_comes_back(town: Town) -> None:
+    town.on(SITES[1], "systemctl", "kill", "-s", "KILL", "pantau-agent")
+    checked = town.play("agent.yml", "--limit", SITES[1])
+    assert f"{SITES[1]}: commissioned, online" in checked
+
+
+def test_a_machine_that_is_another_site_is_left_alone(town: Town) -> None:
+    wrong = town.inventory / "host_vars" / f"{SITES[1]}.yml"
+    right = wrong.read_text()
+    wrong.write_text("ansible_host: 10.81.2.2\n")
+    try:
+        said = town.play("agent.yml", "--limit", SITES[1], expect=2)
+    finally:
+        wrong.write_text(right)
+    assert f"this machine is {SITES[0]}, not {SITES[1]}" in " ".join(said.split())
+    assert recap(said)[SITES[1]]["changed"] == 0
+
+
+def test_a_site_named_twice_stops_the_play_before_it_begins(town: Town) -> None:
+    file = town.inventory / "sites.csv"
+    right = file.read_text()
+    file.write_text(right + right.splitlines()[1] + "\n")
+    try:
+        command = town.play("agent.yml", expect=1)
+    finally:
+        file.write_text(right)
+    assert "PLAY RECAP" not in command

@@ -1,0 +1,155 @@
+"""A centre, two sites and a controller that runs the very playbooks over ssh."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from tests.deploy.machines import CACHE, Machine
+from tests.lab.net import Namespace, cable, sh
+
+_ANSIBLE = Path(__file__).parents[2] / "deploy" / "ansible"
+_PINNED = "ansible-core==2.19.*"
+SITES = ("bitung-0001", "bitung-0002")
+_VARIABLES = """\
+ansible_user: root
+ansible_ssh_private_key_file: {key}
+ansible_ssh_common_args: >-
+  -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR
+pantau_broker_host: {centre}
+pantau_agent_window_s: 2
+pantau_agent_domestic: [{centre}]
+release_artifacts: {artifacts}
+"""
+
+
+class Town:
+    """Everything in `folder`; `machines` by name, the controller in a namespace of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.inventory = folder / "inventory"
+        self.machines: dict[str, Machine] = {}
+        self._stack = ExitStack()
+        self._controller = Namespace()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self._controller)
+            self._controller.forward()
+            key = self.folder / "id"
+            sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+            for number, name in enumerate(("centre", *SITES), 1):
+                network = stack.enter_context(Namespace())
+                cable(self._controller, f"10.81.{number}.1/24", network, f"10.81.{number}.2/24")
+                network.route("default", f"10.81.{number}.1")
+                public = key.with_suffix(".pub").read_text()
+                machine = Machine(name, self.folder / name, network, public)
+                self.machines[name] = stack.enter_context(machine)
+            self._write_inventory(key)
+            self._build()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def play(self, book: str, *arguments: str, expect: int = 0) -> str:
+        """Run a playbook as the controller; gives what it said.
+
+        Raises:
+            AssertionError: another exit code than expected; with the journals of all machines.
+        """
+        command = [str(_ansible() / "ansible-playbook"), "-i", str(self.inventory), book]
+        done = subprocess.run(
+            self._controller.within(*command, *arguments),
+            cwd=_ANSIBLE, env=_environment(), capture_output=True, text=True, timeout=900,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if done.returncode != expect:
+            journals = "\n".join(machine.journal() for machine in self.machines.values())
+            raise AssertionError(
+                f"{book}: exit code {done.returncode}\n{done.stdout[-8000:]}{done.stderr[-2000:]}"
+                f"\n{journals}"
+            )
+        return done.stdout
+
+    def on(self, name: str, *command: str) -> str:
+        """What a command says on a machine; it must succeed."""
+        host = f"root@10.81.{[*self.machines].index(name) + 1}.2"
+        ssh = ("ssh", "-i", str(self.folder / "id"), "-o", "StrictHostKeyChecking=no",
+               "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", host)  # fmt: skip
+        return self._controller.run(*ssh, *command)
+
+    def _write_inventory(self, key: Path) -> None:
+        (self.inventory / "group_vars").mkdir(parents=True)
+        (self.inventory / "host_vars").mkdir()
+        rows = [f"{site},Site {site},Maesa,Telkom" for site in SITES]
+        (self.inventory / "sites.csv").write_text("\n".join(["site,name,district,isp", *rows, ""]))
+        (self.inventory / "sites.yml").write_text("plugin: pantau_sites\n")
+        (self.inventory / "centre.yml").write_text(
+            "broker: {hosts: {centre: {ansible_host: 10.81.1.2}}}\nserver: {hosts: {centre: }}\n"
+        )
+        for number, site in enumerate(SITES, 2):
+            (self.inventory / "host_vars" / f"{site}.yml").write_text(
+                f"ansible_host: 10.81.{number}.2\n"
+            )
+        text = _VARIABLES.format(key=key, centre="10.81.1.2", artifacts=self.folder / "artifacts")
+        (self.inventory / "group_vars" / "all.yml").write_text(text)
+
+    def _build(self) -> None:
+        """The archives, by the very script; outside of the namespace, where the index is."""
+        for extra in ("server", "agent"):
+            done = subprocess.run(
+                [sys.executable, str(_ANSIBLE / "build.py"), "--extra", extra,
+                 "--out", str(self.folder / "artifacts")],
+                capture_output=True, text=True, timeout=600, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+
+
+def recap(said: str) -> dict[str, dict[str, int]]:
+    """The counts at the end of a play, by host."""
+    return {
+        host: {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", counts)}
+        for host, counts in re.findall(r"^(\S+)\s+: (ok=.*)$", said, re.MULTILINE)
+    }
+
+
+def changed(said: str) -> list[str]:
+    """The tasks of a play that changed something, each with its host."""
+    found, task = [], ""
+    for line in said.splitlines():
+        task = line if line.startswith(("TASK", "RUNNING HANDLER")) else task
+        if line.startswith("changed: "):
+            found.append(f"{task} {line}")
+    return found
+
+
+def _ansible() -> Path:
+    """Ansible in an environment of its own, made once."""
+    folder = CACHE / "ansible"
+    if not (folder / "bin" / "ansible-playbook").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run(
+            [str(folder / "bin" / "pip"), "install", "--quiet", "--no-input", _PINNED], check=True
+        )
+    return folder / "bin"
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{_ansible()}:{os.environ['PATH']}",
+        "LC_ALL": "C.UTF-8",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "0",
+    }
