@@ -106,9 +106,10 @@ class _Machine:
             *health.observe(self._health, one.reading, envelope, one.received_at, self._rules)
         )
 
-    def absent(self, until: float) -> None:
-        """We were away until then."""
-        self.wait(until)
+    def absent(self, since: float, until: float) -> None:
+        """We were away, and judged nobody meanwhile."""
+        self.wait(max(since, self._at))
+        self._pass(until)
         self._health = health.absent(self._health, until)
 
     def _take(self, after: Health, events: tuple[Event, ...]) -> None:
@@ -151,14 +152,13 @@ def replay(
         until: nothing later counts.
     """
     machine = _Machine(site, rules)
-    ends = [to_at for _, to_at, _ in absences]
+    away = [one for one in absences if one[1] <= until]
     for one in heard:
-        while ends and ends[0] <= one.received_at:
-            machine.absent(ends.pop(0))
+        while away and away[0][1] <= one.received_at:
+            machine.absent(*away.pop(0)[:2])
         machine.hear(one)
-    for end in ends:
-        if end <= until:
-            machine.absent(end)
+    for since, end, _ in away:
+        machine.absent(since, end)
     return machine.finish(until)
 
 

@@ -90,7 +90,7 @@ class RuleBook:
 
 def title(scope: str, name: str) -> str:
     """A table as it is written in TOML."""
-    bare = all(char.isascii() and (char.isalnum() or char in "-_") for char in name)
+    bare = name and all(char.isascii() and (char.isalnum() or char in "-_") for char in name)
     return f"[{scope}.{name}]" if bare else f'[{scope}."{name}"]'
 
 
