@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.wire import PREFIX
-from server import config, mqtt, notify, payloads
+from server import config, deadman, mqtt, notify, payloads
 from server.config import Config, ConfigError
 from server.ingest import Ingest
 from server.resend import Holes
@@ -29,6 +29,8 @@ _TOPICS = (
 _FIRST_DELAY_S = 1.0
 _MOST_DELAY_S = 15.0
 _FAREWELL_S = 2.0
+_WORKS_S = 5.0
+"""A tick, four of which make a second, that is older than this: something does not work."""
 _USER = "_ingest"
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,13 @@ class Service:
         self._said = ""
         self._stop = asyncio.Event()
         self._connected = False
+        self._session: Session | None = None
+        self._caller = deadman.Caller(settings.deadman, self._works)
+
+    def _works(self) -> bool:
+        """Whether we hear, judge and store, just now."""
+        session = self._session
+        return session is not None and time.monotonic() - session.ticked_at < _WORKS_S
 
     async def run(self) -> int:
         """Work until told to stop."""
@@ -88,6 +97,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
         notify.systemd("READY=1")
+        self._caller.start()
         try:
             await work
         except asyncio.CancelledError:
@@ -133,11 +143,13 @@ class Service:
             self._said = "connected"
             notify.systemd("STATUS=connected")
             self._connected = True
+            self._session = session
             try:
                 await session.run(self._stop)
                 await self._farewell(link)
             finally:
                 self._connected = False
+                self._session = None
                 if session.proven_at:
                     self._blind_since = session.proven_at
 

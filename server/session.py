@@ -74,6 +74,8 @@ class Session:
         self._caught_up = False
         self.proven_at = 0.0
         """Everything that reached the broker until then has been taken in."""
+        self.ticked_at = 0.0
+        """When, by the monotonic clock, a tick last went through: caught up, the store works."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop.
@@ -215,6 +217,7 @@ class Session:
             await self._retried(self._publisher.load)
         self._publisher.send()
         notify.systemd("WATCHDOG=1")
+        self.ticked_at = time.monotonic()
         return ticked.unproven
 
     async def _stay_known(self) -> None:

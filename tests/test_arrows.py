@@ -106,6 +106,7 @@ ALLOWED: dict[str, set[str]] = {
         *("server.model", "agent.wire"),
     },
     "server.mqtt": {"server.config"},
+    "server.deadman": {"server.config"},
     "server.draft": {
         *("server.clock", "server.health", "server.past", "server.payloads", "server.store"),
         *("server.model", "agent.wire"),
