@@ -40,6 +40,10 @@ class CommandError(Exception):
     """A command that cannot be done; one line, exit code 1."""
 
 
+class UsageError(Exception):
+    """A command that cannot be meant; one line, exit code 2."""
+
+
 @contextmanager
 def open_for(args: argparse.Namespace, *, create: bool = False) -> Iterator[Store]:
     """The store that the command's configuration names."""
@@ -143,14 +147,15 @@ def status(args: argparse.Namespace) -> int:
 
 
 def _status_row(one: Standing) -> dict[str, object]:
+    site, _, district, isp, _, registered, verdict, since, reasons = one
     return {
-        "site": one.site,
-        "status": one.status,
-        "district": one.district,
-        "isp": one.isp,
-        "since": iso(one.since) if one.since else None,
-        "registered": one.registered,
-        "reasons": one.reasons,
+        "site": site,
+        "status": verdict,
+        "district": district,
+        "isp": isp,
+        "since": iso(since) if since else None,
+        "registered": registered,
+        "reasons": reasons,
     }
 
 

@@ -34,6 +34,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from server.edges import Edges, length, merged, ms, parts, without
@@ -240,12 +241,14 @@ def _tally(
     work = work if "maintenance" in terms.excludes else []
     power = power if "power" in terms.excludes else []
     grace_ms = ms(terms.grace_s)
-    for place in range(first, len(states)):
-        begin, end, state = states[place]
+    for begin, end, state in islice(states, first, None):
         if begin >= to_ms:
             break
         lasted = end - begin
-        begin, end = max(begin, from_ms), min(end, to_ms)
+        if begin < from_ms:
+            begin = from_ms
+        if end > to_ms:
+            end = to_ms
         sums[state] += end - begin
         if state != DOWN:
             continue
@@ -265,8 +268,8 @@ def _tally(
 
 
 def _touching(outages: Sequence[Outage], from_ms: int, to_ms: int) -> Iterator[Outage]:
-    for one in outages:
-        if one.from_ms >= to_ms:
-            return
-        if one.to_ms > from_ms:
-            yield one
+    place = max(0, bisect_right(outages, (from_ms,)) - 1)
+    while place < len(outages) and outages[place][0] < to_ms:
+        if outages[place][1] > from_ms:
+            yield outages[place]
+        place += 1

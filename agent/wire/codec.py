@@ -58,7 +58,7 @@ def iso(epoch_s: float) -> str:
     """
     ms = int(epoch_s * 1000 + 0.000_5)
     whole = datetime.fromtimestamp(ms // 1000, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    return f"{whole.isoformat()[:19]}.{ms % 1000:03d}Z"
 
 
 def epoch(text: str) -> float:
