@@ -48,6 +48,7 @@ class Ingest:
         self._retain_s = resolved_retain_s
         self._memory = Memory()
         self._version = -1
+        self._changes_at = math.inf
         self._alive_at = 0.0
         self._load()
 
@@ -189,10 +190,15 @@ class Ingest:
         return self._store.alive_at()
 
     def refresh_registry(self, now: float) -> int:
-        """Take over what the registry's commands changed; gives letters added."""
-        version = self._store.registry_version()
-        if version == self._version:
+        """Take over what the registry's commands changed, or what becomes valid by now.
+
+        Gives the letters added.
+        """
+        if self._store.registry_version() == self._version and now < self._changes_at:
             return 0
+        with self._store.transaction():
+            self._store.promote(now)
+            version = self._store.registry_version()
         memory = self._memory
         before, memory.registry = memory.registry, self._store.sites()
         try:
@@ -201,6 +207,7 @@ class Ingest:
             memory.registry = before
             raise
         self._version = version
+        self._changes_at = self._store.next_change_at(now) or math.inf
         return posts
 
     def _apply_registry(self, now: float) -> int:

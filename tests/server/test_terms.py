@@ -227,3 +227,21 @@ def test_a_site_whose_isp_changes_keeps_its_past(tmp_path: Path) -> None:
     assert centre.store.terms(SITE) == (OLD, NEW)
     assert centre.store.sites()[SITE].isp == "biznet"
     centre.store.close()
+
+
+def test_a_running_ingest_takes_over_a_term_to_come_when_its_time_is_there(
+    tmp_path: Path,
+) -> None:
+    centre = Centre(tmp_path, MINE)
+    centre.hears(Device().live(900.0))
+    with centre.store.transaction():
+        centre.store.put_terms(SITE, (OLD, NEW))
+    assert centre.ingest.refresh_registry(950.0) == 0
+
+    assert centre.ingest.refresh_registry(999.9) == 0
+    assert f"state/girian/telkom/{SITE}" in centre.retained()
+    assert centre.ingest.refresh_registry(1000.0) > 0
+    assert f"state/girian/biznet/{SITE}" in centre.retained()
+    assert f"state/girian/telkom/{SITE}" not in centre.retained()
+    assert centre.ingest.refresh_registry(1010.0) == 0
+    centre.store.close()
