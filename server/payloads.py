@@ -10,7 +10,7 @@ import msgspec
 
 from agent.wire import PREFIX, VERSION, alert_topic, iso, server_topic, state_topic
 from server.health import Health
-from server.model import SEVERITY, Cause, Incident, Kind, Site
+from server.model import SEVERITY, Cause, Incident, Kind, Note, Site
 
 INGEST = "ingest"
 """Name of the service in ``server/NAME``."""
@@ -64,6 +64,25 @@ def state(site: Site, health: Health, offline: Incident | None) -> tuple[str, by
     return state_topic(site.district, site.isp, site.id), _json.encode(body)
 
 
+def note(value: Note) -> dict[str, object]:
+    """What a person said, as it stands in alerts."""
+    body: dict[str, object] = {"at": iso(value.at), "by": value.who, "kind": value.kind}
+    if value.kind == "ticket":
+        body["reference"] = value.text
+        for name, at in (("responded_at", value.responded_at), ("restored_at", value.restored_at)):
+            body[name] = None if at is None else iso(at)
+    else:
+        body["text"] = value.text
+    return body
+
+
+def _said(incident: Incident) -> dict[str, object]:
+    """What all notes come to; null where nobody said such."""
+    said = incident.said
+    told = {"acknowledged": said.acknowledged, "ticket": said.ticket, "disputed": said.disputed}
+    return {name: None if one is None else note(one) for name, one in told.items()}
+
+
 def alert_body(incident: Incident) -> dict[str, object]:
     """An incident as its alert shows it."""
     return {
@@ -76,14 +95,15 @@ def alert_body(incident: Incident) -> dict[str, object]:
         "title": incident.title,
         "district": incident.district,
         "isp": incident.isp,
-        "sites": [incident.site],
-        "site_count": 1,
-        "group": None,
+        "sites": list(incident.sites or (incident.site,)),
+        "site_count": len(incident.sites) or 1,
+        "group": incident.group,
         "reasons": list(incident.reasons),
         "cause": cause(incident.cause),
         "opened_at": iso(incident.opened_at),
         "detected_at": iso(incident.detected_at),
         "resolved_at": None if incident.resolved_at is None else iso(incident.resolved_at),
+        **_said(incident),
     }
 
 
