@@ -123,7 +123,7 @@ def of_group(dimension: str, members: int, returned: Collection[Cause]) -> Cause
         confidence = 0.95 if found == _SHARED.get(name) else 0.8
         return Cause(found, confidence, (went, shown))
     guess = _SHARED.get(name)
-    return Cause(guess, 0.6, (went,)) if guess and not returned else Cause(evidence=(went,))
+    return Cause(guess, 0.6, (went,)) if guess and not verdicts else Cause(evidence=(went,))
 
 
 def _not_down(cause: Cause) -> bool:

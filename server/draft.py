@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from agent.wire import decode_reading, state_topic
-from server import clock, payloads
+from server import clock, payloads, voice
 from server.clock import Anchors
 from server.health import (
     Amended,
@@ -57,6 +57,7 @@ class Draft:
         self._dropped: set[str] = set()
         self._changed: dict[str, None] = {}  # in the order of the decisions
         self._revisions: list[Incident] = []
+        self._held: set[str] = set()
         self._bodies: dict[tuple[int, int], bytes] = {}
         self.rows: list[NewReading] = []
         self._anchors: dict[str, Anchors] = {}
@@ -158,6 +159,10 @@ class Draft:
         self._firing[incident.site, incident.kind] = incident if incident.firing else None
         self._revisions.append(incident)
 
+    def hold(self, site: str) -> None:
+        """A site's own outage is not told yet: a group may take it over."""
+        self._held.add(site)
+
     def post(self, topic: str, payload: bytes) -> None:
         """Publish retained, once the transaction has ended."""
         self._store.post(topic, payload)
@@ -187,12 +192,12 @@ class Draft:
             store.put_times(self._put_right(one, anchors))
         if self._streams:
             store.put_streams(self._streams.values())
+        newest = {incident.id: incident for incident in self._revisions}
         for incident in self._revisions:
-            store.put_incident(incident, now)
-            topic, payload = payloads.alert(incident)
-            self.post(topic, payload)
-            if not incident.firing:
-                store.clear_later(topic, now + self._retain_s)
+            if incident is newest[incident.id]:
+                self._tell(incident, now)
+            else:
+                store.put_incident(incident, now)
         for site in self._healths:
             if site not in self._memory.places and site not in self._places:
                 place = self._memory.site(site)
@@ -211,6 +216,17 @@ class Draft:
             if when.corrected and when.taken_at != row.taken_at:
                 rows.append(row._replace(taken_at=when.taken_at, flags=FLAG_CORRECTED))
         return rows
+
+    def _tell(self, incident: Incident, now: float) -> None:
+        held = incident.kind is Kind.SITE_OFFLINE and incident.site in self._held
+        spoken = voice.speak(incident, held=held)
+        self._store.put_incident(spoken.incident, now)
+        if incident.firing:
+            self._firing[incident.site, incident.kind] = spoken.incident
+        for topic, payload in spoken.letters:
+            self.post(topic, payload)
+            if not incident.firing:
+                self._store.clear_later(topic, now + self._retain_s)
 
     def _health_rows(self) -> list[HealthRow]:
         touched = {**{site: self.health(site) for site in self._places}, **self._healths}

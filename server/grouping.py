@@ -44,6 +44,7 @@ class Decided(NamedTuple):
 
     incidents: list[Incident]  # new ones and next revisions, in order
     held: dict[str, float]  # sites whose own alert is not told before
+    taken: dict[str, float]  # the same, of members that a group has left: they may be next
 
 
 def decide(view: View, now: float, rules: GroupRules, new_id: Callable[[], str]) -> Decided:
@@ -59,7 +60,7 @@ def decide(view: View, now: float, rules: GroupRules, new_id: Callable[[], str])
     for group in view.fired:
         step.go_on(group)
     held = step.begin(new_id)
-    return Decided(step.incidents, held)
+    return Decided(step.incidents, held, step.taken)
 
 
 class _Step:
@@ -70,6 +71,7 @@ class _Step:
         self._now = now
         self._rules = rules
         self.incidents: list[Incident] = []
+        self.taken: dict[str, float] = {}
         fired = {group.id for group in view.fired}
         taken = {site for group in view.fired for site in group.sites}
         self._free = {
@@ -120,6 +122,7 @@ class _Step:
                     group=None, why="its group has ended, and it is still away"
                 )
                 self.incidents.append(taken)
+                self.taken[one.site.id] = self._now + self._rules.hold_s
 
     def _cover(self, group: Incident, members: Iterable[Away]) -> None:
         for one in members:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent import wire
-from server import health, payloads
+from server import health, payloads, voice
 from server.draft import Draft, Memory
+from server.groupwork import Groupwork
 from server.intake import Intake, Message, Progress, Taken
-from server.model import UNREGISTERED, Kind, Rules, Site
+from server.model import UNREGISTERED, GroupRules, Kind, Rules, Site
 from server.store import (
     Letter,
     Store,
@@ -42,7 +43,13 @@ class Ticked(NamedTuple):
 class Ingest:
     """The single writer of a store."""
 
-    def __init__(self, store: Store, rules: Rules, resolved_retain_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rules: Rules,
+        resolved_retain_s: float,
+        group_rules: GroupRules = GroupRules(),  # noqa: B008  # frozen
+    ) -> None:
         self._store = store
         self._rules = rules
         self._retain_s = resolved_retain_s
@@ -50,6 +57,7 @@ class Ingest:
         self._version = -1
         self._changes_at = math.inf
         self._alive_at = 0.0
+        self._groupwork = Groupwork(store, group_rules, rules)
         self._load()
 
     def _load(self) -> None:
@@ -131,10 +139,11 @@ class Ingest:
 
         """
         due = self._store.due(now)
-        idle = not due and not posted and not self._store.clear_due(now)
+        grouping = bool(due) or self._groupwork.is_due(self._memory.firing.values(), now)
+        idle = not grouping and not posted and not self._store.clear_due(now)
         if idle and proven_at - self._alive_at < _ALIVE_S:
             return Ticked(0, unproven=False)
-        draft = self._draft()
+        draft, firing = self._draft(), self._memory.firing
         unproven = False
         with self._store.transaction():
             self._store.set_alive_at(proven_at)
@@ -146,6 +155,9 @@ class Ingest:
                     unproven = True
                 else:
                     draft.apply(*health.expire(one, now, self._rules))
+            if grouping:
+                fired = [one for one in firing.values() if one.kind is Kind.GROUP_OUTAGE]
+                self._groupwork.step(draft, self._memory.registry.values(), fired, now)
             for topic in self._store.clear_due(now):
                 draft.post(topic, b"")
                 self._store.cleared(topic)
@@ -172,7 +184,7 @@ class Ingest:
         """All that should stand retained: alerts that fire, states, acks."""
         memory = self._memory
         for incident in memory.firing.values():
-            yield payloads.alert(incident)
+            yield from voice.standing(incident)
         for name, one in memory.healths.items():
             offline = memory.firing.get((name, Kind.SITE_OFFLINE))
             yield payloads.state(memory.site(name), one, offline)

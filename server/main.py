@@ -68,7 +68,9 @@ class Service:
     def __init__(self, settings: Config) -> None:
         self._settings = settings
         self._store = open_store(settings.store.url)
-        self._ingest = Ingest(self._store, settings.health, settings.alerts.resolved_retain_s)
+        self._ingest = Ingest(
+            self._store, settings.health, settings.alerts.resolved_retain_s, settings.groups
+        )
         self._ingest.refresh_registry(time.time())
         _spare_collector()
         self._blind_since = self._ingest.alive_at()

@@ -36,6 +36,9 @@ url = "sqlite://{folder}/pantau.db"
 offline_confirm_s = 4
 silence_windows = 4
 clear_windows = 3
+[groups]
+# The story is told site by site.
+min_sites = 1000
 """
 _AGENT_TOML = """\
 site = "{site}"

@@ -1,0 +1,145 @@
+"""An ISP's five sites go while a district's power goes: two alerts, and each site in its own.
+
+Real broker, real ``pantau ingest``; the sites are simulated ones that speak the real wire format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.config import Mqtt
+from server.simulate import Fleet
+from server.simulate_site import Act
+from tests.lab.city import City
+from tests.lab.observer import Observer, Seen
+from tests.wait import until
+
+pytestmark = pytest.mark.slow
+
+BIZNET = [f"b-{n}" for n in range(5)]
+DARK = [f"p-{n}" for n in range(5)]
+OTHERS = [f"t-{n}" for n in range(12)]
+_ROWS = [
+    *[f"{one},{one},d-{n},biznet," for n, one in enumerate(BIZNET)],
+    *[f"{one},{one},lembeh,{'telkom' if n % 2 else 'icon'},l-1" for n, one in enumerate(DARK)],
+    *[f"{one},{one},d-{n % 5},{'telkom' if n % 2 else 'icon'}," for n, one in enumerate(OTHERS)],
+]
+
+
+class Town:
+    """The fleet in a thread of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._fleet = Fleet([*BIZNET, *DARK, *OTHERS], Mqtt(url=url, keepalive_s=2), window_s=2.0)
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    def suffer(self, act: Act, *sites: str) -> None:
+        """Let something happen to them, and wait until it has."""
+        done = threading.Event()
+
+        def act_now() -> None:
+            self._fleet.suffer(act, sites)
+            done.set()
+
+        self._loop.call_soon_threadsafe(act_now)
+        assert done.wait(10)
+
+    @contextmanager
+    def running(self) -> Iterator[Town]:
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            self.suffer(Act.POWER_ON, *BIZNET, *DARK, *OTHERS)
+            yield self
+        finally:
+            assert self._task is not None
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            thread.join()
+            self._loop.close()
+
+    def _run(self) -> None:
+        async def fleet() -> None:
+            self._task = asyncio.ensure_future(self._fleet.run())
+            await asyncio.wait({self._task})
+
+        self._loop.run_until_complete(fleet())
+
+
+def _alerts(observer: Observer, kind: str) -> list[Seen]:
+    return [one for one in observer.seen("alerts/") if one.body and one.body["kind"] == kind]
+
+
+def _groups(observer: Observer, status: str = "firing") -> dict[str, list[dict[str, Any]]]:
+    """Each group's newest copies, by id."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for seen in _alerts(observer, "group_outage"):
+        found[seen.body["id"], seen.topic] = seen.body
+    told: dict[str, list[dict[str, Any]]] = {}
+    for (group, _), body in found.items():
+        if body["status"] == status:
+            told.setdefault(group, []).append(body)
+    return told
+
+
+def _members(copies: list[dict[str, Any]]) -> list[str]:
+    return sorted(site for body in copies for site in body["sites"])
+
+
+def test_an_isp_and_a_districts_power_at_once_are_two_groups_and_silent_members(
+    tmp_path: Path,
+) -> None:
+    city = City(tmp_path / "city", None, [])
+    table = tmp_path / "town.csv"
+    table.write_text("\n".join(["site,name,district,isp,power_area", *_ROWS, ""]))
+    with city, Observer(city.broker) as observer, Town(city.broker.url).running() as town:
+        city.pantau("sites", "import", str(table))
+        until(lambda: set(city.status().values()) == {"online"}, 60, "all to be online")
+        for site in (*BIZNET, *DARK):
+            until(lambda s=site: len(observer.live_readings(s)) > 1, 30, f"readings of {site}")
+        went_at = time.time()
+        town.suffer(Act.CUT, *BIZNET)
+        town.suffer(Act.POWER_OFF, *DARK)
+        until(
+            lambda: sorted(map(_members, _groups(observer).values())) == [BIZNET, DARK],
+            30,
+            "the two groups",
+        )
+        assert time.time() - went_at < 30
+        until(lambda: list(city.status().values()).count("offline") == 10, 30, "ten offline")
+        ledger = {row["sites"][0]: row for row in city.rows("incidents") if len(row["sites"]) == 1}
+        assert set(ledger) == {*BIZNET, *DARK}
+        assert _alerts(observer, "site_offline") == []
+
+        # Ingest restarts in the middle; all but two of the ISP's come back, the two are taken over.
+        city.ingest.stop()
+        city.ingest.start()
+        city.at_work()
+        town.suffer(Act.MEND, *BIZNET[:3])
+        town.suffer(Act.POWER_ON, *DARK)
+        until(lambda: len(_groups(observer, "resolved")) == 2, 60, "both groups to end")
+        until(
+            lambda: (
+                {one.body["sites"][0] for one in _alerts(observer, "site_offline")}
+                == set(BIZNET[3:])
+            ),
+            30,
+            "the two that are left to be taken over",
+        )
+        causes = {
+            tuple(_members(copies)): {body["cause"]["verdict"] for body in copies}
+            for copies in _groups(observer, "resolved").values()
+        }
+        assert causes == {tuple(BIZNET): {"isp"}, tuple(DARK): {"power"}}
+        assert not _groups(observer)
+        for site in (*DARK, *BIZNET[:3]):
+            assert observer.alerts(site)
+            assert {one.body["kind"] for one in observer.alerts(site)} == {"group_outage"}
