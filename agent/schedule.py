@@ -24,6 +24,7 @@ jitter and phase may push one echo over each edge."""
 SPLAY_MAX_S = 10.0
 RECONNECT_FIRST_S = 3.0
 RECONNECT_MAX_S = 60.0
+REFUSED_MAX_S = 600.0
 
 # Where in the window a probe starts, as a share of it. What crosses the network is spread;
 # what counts (link) stands at the end, so that its deltas are those of the window.
@@ -121,5 +122,13 @@ def reconnect_delay(attempt: int, rng: random.Random) -> float:
     Full jitter: uniform from 0 to a bound that doubles from 3 s to 60 s, so that a fleet
     that lost its broker at once does not come back at once.
     """
-    bound_s = min(RECONNECT_MAX_S, RECONNECT_FIRST_S * 2.0 ** min(attempt, 16))
-    return rng.uniform(0.0, bound_s)
+    return rng.uniform(0.0, _bound_s(attempt, RECONNECT_MAX_S))
+
+
+def refused_delay(refusals: int, rng: random.Random) -> float:
+    """Seconds after so many refusals before this one: from 0 to a bound of 3 s, 6 s … 600 s."""
+    return rng.uniform(0.0, _bound_s(refusals, REFUSED_MAX_S))
+
+
+def _bound_s(attempt: int, most_s: float) -> float:
+    return min(most_s, RECONNECT_FIRST_S * 2.0 ** min(attempt, 16))

@@ -117,8 +117,9 @@ class Service:
         return self._again
 
     def stop(self, reason: Reason = "stopped") -> None:
-        """End `run`; safe in a signal handler and in any thread."""
-        self._reason = reason
+        """End `run`; safe in a signal handler and in any thread. The first reason given stands."""
+        if not self._stop.is_set():
+            self._reason = reason
         self._stop.set()
 
     def _answer_locally(self) -> local.LocalServer | None:
@@ -254,6 +255,7 @@ class Service:
         """The rows of `check`, tried by the running service."""
         from agent.check import rows, trying  # for this one question; it does not stay small else
 
+        self._publisher.hurry()
         tried = trying.by_service(
             self._config(),
             waiting=self._spool.unreleased,

@@ -26,6 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent import wire
 from agent.config import Mqtt
 from agent.publish import login
+from agent.publish.login import BrokerError
 from agent.publish.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -39,17 +40,6 @@ _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTT
 
 Receive = Callable[[str, bytes, bool], None]
 """Takes the last part of the topic, the payload, and whether it was retained."""
-
-
-class BrokerError(Exception):
-    """No connection: one line with the place and the mend.
-
-    `other_protocol` says that the broker may only not speak this version.
-    """
-
-    def __init__(self, text: str, *, other_protocol: bool = False) -> None:
-        super().__init__(text)
-        self.other_protocol = other_protocol
 
 
 class Connection:
@@ -131,13 +121,15 @@ class Connection:
             self._traffic.handshake_failed()
             raise BrokerError(
                 f"{place}: its certificate is not accepted: {err.verify_message};"
-                " check mqtt.ca_file and the host in mqtt.url"
+                " check mqtt.ca_file and the host in mqtt.url",
+                refused=True,
             ) from None
         except (OSError, ValueError) as err:
             if isinstance(err, ssl.SSLError):
                 self._traffic.handshake_failed()
             raise BrokerError(
-                f"{place}: {login.reason(err)}; check mqtt.url and the network"
+                f"{place}: {login.reason(err)}; check mqtt.url and the network",
+                refused=login.is_alert(str(err)),
             ) from None
         until_s = time.monotonic() + _LOGIN_S
         while self._login is None and self.alive and time.monotonic() < until_s:
@@ -145,11 +137,13 @@ class Connection:
                 break
             self.turn(0.2)
         if self._login is None:
+            perhaps = None if url.scheme == "mqtts" and not self.alive else False
             self.close()
             raise BrokerError(
                 f"{place}: no answer to the login{self._hint()}; check the certificate,"
                 " mqtt.version and that this is an MQTT port",
                 other_protocol=True,
+                refused=login.is_alert(self._last_error) or perhaps,
             )
         if self._login.is_failure:
             self.close()
@@ -157,12 +151,11 @@ class Connection:
                 f"{place}: refuses the login of {self._mqtt.username or self._site}:"
                 f" {self._login}; check mqtt.username, mqtt.password_file and the certificate",
                 other_protocol=str(self._login) == "Unsupported protocol version",
+                refused=str(self._login) in login.REFUSALS,
             )
 
     def _hint(self) -> str:
         return f" ({self._last_error})" if self._last_error else ""
-
-    # Used by the owner
 
     @property
     def alive(self) -> bool:
@@ -232,7 +225,6 @@ class Connection:
             self._client.loop_read()
 
     # Called by paho, inside `turn`; none may raise
-
     def _on_connect(
         self,
         _client: paho.Client,

@@ -1,10 +1,40 @@
-"""What a login needs from files: certificates, the key, the password."""
+"""What a login needs from files: certificates, the key, the password; and what refuses it."""
 
 from __future__ import annotations
 
 import ssl
 
 from agent.config import ConfigError, Mqtt
+
+
+class BrokerError(Exception):
+    """No connection: one line with the place and the mend.
+
+    `other_protocol`: it may only not speak this version; `refused`: it will be so in a minute, too
+    (None: perhaps; the broker hung up on a login over TLS, where its alert gets lost at times).
+    """
+
+    def __init__(
+        self, text: str, *, other_protocol: bool = False, refused: bool | None = False
+    ) -> None:
+        super().__init__(text)
+        self.other_protocol = other_protocol
+        self.refused = refused
+
+
+REFUSALS = (
+    "Client identifier not valid",
+    "Bad user name or password",
+    "Not authorized",
+    "Banned",
+    "Bad authentication method",
+)
+"""Answers to a login that do not change by themselves (MQTT 5, 3.2.2.2)."""
+
+
+def is_alert(text: str) -> bool:
+    """Whether an error of TLS is the other side's word: of a certificate, mostly (RFC 8446, 6)."""
+    return "SSL" in text and " alert " in text
 
 
 def tls_context(mqtt: Mqtt) -> ssl.SSLContext | None:

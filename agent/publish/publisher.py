@@ -6,21 +6,20 @@ through its methods, which only leave a note and wake it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import random
-import select
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
 
-from agent import schedule, wire
+from agent import wire
 from agent.config import Config, ConfigError
-from agent.publish.connection import BrokerError, Connection, Protocol
+from agent.publish.connection import Connection, Protocol
 from agent.publish.drain import MAX_BATCH_BYTES, Batch, Drain, Range, held_of
+from agent.publish.login import BrokerError
+from agent.publish.patience import Patience, drain
 from agent.publish.presence import Here, Reason, presence
 from agent.publish.traffic import Traffic
 from agent.spool import Spool
@@ -67,9 +66,9 @@ class Publisher:
         self._spool = spool
         self._here = here
         self._control = control
-        self._rng = random.Random()  # noqa: S311  # spreads reconnects, no secret
         self._protocol: Protocol = "3.1.1" if config.mqtt.version == "3.1.1" else "5"
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._patience = Patience(config.mqtt, self._wake, lambda: self._goodbye is not None)
         self._asked: deque[Range] = deque()
         self._replies: deque[bytes] = deque(maxlen=_MAX_REPLIES)
         self._goodbye: Reason | None = None
@@ -110,11 +109,15 @@ class Publisher:
         """Whether we are connected and heard, and what to say of it."""
         return self._connected, self._state
 
+    def hurry(self) -> None:
+        """Somebody asks: do not wait out a refusal, which may be mended."""
+        self._patience.hurry()
+
     @property
     def progress_s(self) -> float:
         """When last something moved, CLOCK_MONOTONIC: the broker was found to be away, or it
         confirmed a message, or there was none to confirm."""
-        return self._progress_s
+        return max(self._progress_s, self._patience.progress_s)
 
     def stop(self, reason: Reason) -> None:
         """Say goodbye and end; takes 2 s at most, and then leaves the thread behind."""
@@ -126,42 +129,32 @@ class Publisher:
     # The thread
 
     def _run(self) -> None:
-        attempt = 0
         while self._goodbye is None:
+            refused: bool | None = False
+            held = False
             try:
                 started_s = time.monotonic()
                 self._one_connection()
-                attempt = 0 if time.monotonic() - started_s > _STEADY_S else attempt
+                held = time.monotonic() - started_s > _STEADY_S
             except (BrokerError, ConfigError) as err:
                 self._progress_s = time.monotonic()
                 self._disconnected(str(err))
-                if isinstance(err, BrokerError) and err.other_protocol:
-                    self._other_protocol()
+                if isinstance(err, BrokerError):
+                    refused = err.refused
+                    self._other_protocol(err)
             except Exception:
                 log.exception("the connection ended by a fault of ours")
                 self._disconnected("the connection ended by a fault of ours")
-            self._sleep(schedule.reconnect_delay(attempt, self._rng))
-            attempt += 1
+            self._patience.wait(refused=refused, held=held)
 
     def _disconnected(self, text: str) -> None:
         if text != self._state:
             log.warning("%s", text)
         self._connected, self._state = False, text
 
-    def _other_protocol(self) -> None:
-        if self._mqtt.version == "auto":
+    def _other_protocol(self, err: BrokerError) -> None:
+        if err.other_protocol and self._mqtt.version == "auto":
             self._protocol = "3.1.1" if self._protocol == "5" else "5"
-
-    def _sleep(self, delay_s: float) -> None:
-        """Wait, but not once goodbye was asked for."""
-        until_s = time.monotonic() + delay_s
-        while self._goodbye is None and (left_s := until_s - time.monotonic()) > 0:
-            select.select([self._wake], [], [], left_s)
-            self._drain_wake()
-
-    def _drain_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
 
     def _one_connection(self) -> None:
         session = str(uuid.uuid4())
@@ -221,7 +214,7 @@ class Publisher:
                 waits = True
             timeout_s = next_backlog_s - now_s if waits else idle_s
             connection.turn(min(idle_s, max(0.0, timeout_s)), self._wake)
-            self._drain_wake()
+            drain(self._wake)
             if not connection.in_flight or first not in connection.in_flight:
                 first = next(iter(connection.in_flight), None)
                 self._progress_s = time.monotonic()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import re
 import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from agent import schedule
 from agent.config import ConfigError
-from agent.publish import BrokerError, Connection, Protocol, tls_context
+from agent.publish import BrokerError, Connection, Protocol, patience, tls_context
 from tests.agent.publish_helper import SITE, WAIT_S, mqtt, rig
 from tests.lab.broker import Broker
 from tests.lab.pki import Authority
@@ -126,7 +130,7 @@ def password_broker(tmp_path: Path) -> Iterator[Broker]:
     """A broker with a password for the site."""
     if shutil.which("mosquitto_passwd") is None:
         pytest.skip("mosquitto_passwd is not installed")
-    folder = tmp_path / "broker"
+    folder = tmp_path / "with-passwords"
     folder.mkdir()
     file = folder / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", file, SITE, "right"], check=True)
@@ -279,3 +283,71 @@ def test_an_encrypted_key_does_not_ask_at_the_terminal(
                 key_file=locked,
             )
         )
+
+
+def _refused_by(broker: Broker, **changed: Any) -> bool | None:
+    try:
+        _login(broker.url, **changed)
+    except BrokerError as err:
+        return err.refused
+    raise AssertionError("it let us in")
+
+
+@LEAKS
+def test_refusals_that_stay_are_told_from_a_network_that_may_come_back(
+    tls_broker: Broker, password_broker: Broker, tmp_path: Path
+) -> None:
+    right = _paths(tls_broker, SITE)
+    stranger = Authority(tmp_path / "stranger")
+    own = stranger.client(SITE)
+    foreign = right | {"cert_file": own.cert, "key_file": own.key}
+    (tmp_path / "wrong").write_text("wrong\n")
+    until(lambda: _refused_by(tls_broker, **foreign), WAIT_S, "an alert that is not lost")
+    assert _refused_by(tls_broker, **foreign) is not False, "the alert can get lost on the way"
+    assert _refused_by(tls_broker, **(right | {"ca_file": stranger.ca})) is True
+    assert _refused_by(password_broker, password_file=tmp_path / "wrong") is True
+    tls_broker.stop()
+    assert _refused_by(tls_broker, **right) is False
+    gc.collect()  # where the warning is expected
+
+
+@pytest.mark.parametrize("mended", ["file", "asked", "clock"])
+def test_a_refusal_is_waited_out_until_somebody_mends_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mended: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("wrong\n")
+    monkeypatch.setattr(patience, "_LOOK_S", 0.01)
+    monkeypatch.setattr(schedule, "refused_delay", lambda *_: 1e6)
+    wake = os.eventfd(0, os.EFD_NONBLOCK)
+    settings = mqtt("mqtt://127.0.0.1", password_file=secret)
+    waits = patience.Patience(settings, wake, lambda: False)
+    thread = threading.Thread(
+        target=waits.wait, kwargs={"refused": True, "held": False}, daemon=True
+    )
+    begun_s = waits.progress_s
+    thread.start()
+    until(lambda: waits.progress_s > begun_s, WAIT_S, "the wait to be told as progress")
+    assert thread.is_alive()
+    if mended == "file":
+        os.utime(secret, (1, 1))
+    elif mended == "asked":
+        waits.hurry()
+    else:
+        now_s = time.time()
+        monkeypatch.setattr(time, "time", lambda: now_s + 86_400)
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    os.close(wake)
+
+
+def test_a_broker_that_hangs_up_is_patiently_waited_for_only_after_a_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(schedule, "refused_delay", lambda *_: asked.append("refused") or 0.0)
+    monkeypatch.setattr(schedule, "reconnect_delay", lambda *_: asked.append("lost") or 0.0)
+    waits = patience.Patience(mqtt("mqtts://127.0.0.1"), -1, lambda: False)
+    for refused in (None, True, None, False, None):
+        waits.wait(refused=refused, held=False)
+    assert asked == ["lost", "refused", "refused", "lost", "lost"]
