@@ -12,7 +12,7 @@ from agent.probes import clients_hostapd, clients_leases
 from agent.probes.clients_leases import Devices
 from agent.probes.clients_stations import Station, band, from_nl80211, radio, total
 from agent.probes.route import default_route
-from agent.probes.runner import Context
+from agent.probes.runner import Context, ProbeError
 
 _INTERFACES = Path("/sys/class/net")
 _AP_MODES = (3, 4)  # NL80211_IFTYPE_AP, NL80211_IFTYPE_AP_VLAN
@@ -33,7 +33,7 @@ class ClientsProbe:
         """None where nobody can be counted: no access point here, and no local network.
 
         Raises:
-            ProbeError: hostapd's control socket may not be used.
+            ProbeError: hostapd's control socket or the lease file may not be used.
             OSError: the kernel refuses to tell.
         """
         given = context.hotspot.clients
@@ -91,6 +91,10 @@ def _on_the_lan(given: hotspot.Clients, names: Iterable[str]) -> wire.Clients | 
         holders = clients_leases.leases(given.leases.read_text(errors="replace"), time.time())
     except FileNotFoundError:
         return _counts("neighbours", there) if there.there else None
+    except PermissionError:
+        raise ProbeError(
+            f"{given.leases}: not permitted; let this user read it, or mend [clients] leases"
+        ) from None
     return _counts("leases", there.only(holders))
 
 

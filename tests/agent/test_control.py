@@ -173,6 +173,16 @@ def test_a_command_of_a_megabyte_is_refused_by_its_id_and_not_queued(
     assert reply.id == command_id
 
 
+def test_settings_of_a_megabyte_are_refused_under_their_revision(rig: Rig) -> None:
+    message = {"v": 1, "site": SITE, "revision": 7, "x": _MEGABYTE}
+    reply = rig.control.handle("settings", json.dumps(message).encode(), True, NOW_S)
+
+    assert "more than 262144" in error_of(reply)
+    assert reply is not None
+    assert reply.id == "settings-7"
+    assert rig.keeper.current is None
+
+
 def test_what_is_larger_than_can_be_read_for_its_id_is_passed_over(rig: Rig) -> None:
     bomb = zlib.compress(b'{"id":"a","x":"' + b"x" * 5_000_000 + b'"}')
 
