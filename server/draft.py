@@ -9,8 +9,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
-from agent.wire import decode_reading, state_topic
-from server import clock, payloads, voice
+from agent.wire import state_topic
+from server import payloads, voice
 from server.clock import Anchors
 from server.health import (
     Amended,
@@ -22,7 +22,8 @@ from server.health import (
     due_at,
 )
 from server.model import Cause, Incident, Kind, Rules, Site, unregistered
-from server.store import FLAG_CORRECTED, HealthRow, NewReading, ReadingRow, Store, StreamRow
+from server.past import Past, Runs
+from server.store import HealthRow, NewReading, Store, StreamRow
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Memory:
     streams: dict[tuple[str, str], StreamRow] = field(default_factory=dict)
     firing: dict[tuple[str, Kind], Incident] = field(default_factory=dict)
     anchors: dict[str, Anchors] = field(default_factory=dict)
+    runs: Runs = field(default_factory=dict)
 
     def site(self, site: str) -> Site:
         """The site of the registry, or a stand-in for one it does not know."""
@@ -61,6 +63,7 @@ class Draft:
         self._bodies: dict[tuple[int, int], bytes] = {}
         self.rows: list[NewReading] = []
         self._anchors: dict[str, Anchors] = {}
+        self.past = Past(memory.runs, store)
         self.posts = 0
 
     def health(self, site: str) -> Health:
@@ -163,6 +166,14 @@ class Draft:
         """A site's own outage is not told yet: a group may take it over."""
         self._held.add(site)
 
+    def remark(self, incident: Incident) -> None:
+        """The next revision of an incident that may have ended: another may fire by now."""
+        current = self.firing(incident.site, incident.kind)
+        if current is not None and current.id == incident.id:
+            self.put_incident(incident)
+        else:
+            self._revisions.append(incident)
+
     def post(self, topic: str, payload: bytes) -> None:
         """Publish retained, once the transaction has ended."""
         self._store.post(topic, payload)
@@ -174,6 +185,7 @@ class Draft:
         if old is not None and old != place:
             self.post(state_topic(*old, site), b"")
         if place is None:
+            self.past.end(site)
             self._dropped.add(site)
             self._healths.pop(site, None)
             self._changed.pop(site, None)
@@ -189,7 +201,8 @@ class Draft:
             store.add_readings(self.rows)
         for one, anchors in self._anchors.items():
             store.put_boots(one, anchors)
-            store.put_times(self._put_right(one, anchors))
+            self.past.put_right(one, anchors)
+        self.past.save()
         if self._streams:
             store.put_streams(self._streams.values())
         newest = {incident.id: incident for incident in self._revisions}
@@ -208,15 +221,6 @@ class Draft:
             self.post(*payloads.state(self._memory.site(site), self.health(site), offline))
         store.put_healths(self._health_rows())
 
-    def _put_right(self, site: str, anchors: Anchors) -> list[ReadingRow]:
-        """The stored readings of a site whose time the anchors now tell better."""
-        rows = []
-        for row in self._store.unsynced(site):
-            when = clock.when(decode_reading(row.body), anchors)
-            if when.corrected and when.taken_at != row.taken_at:
-                rows.append(row._replace(taken_at=when.taken_at, flags=FLAG_CORRECTED))
-        return rows
-
     def _tell(self, incident: Incident, now: float) -> None:
         held = incident.kind is Kind.SITE_OFFLINE and incident.site in self._held
         spoken = voice.speak(incident, held=held)
@@ -233,7 +237,8 @@ class Draft:
         rows = []
         for site, health in touched.items():
             district, isp = self._places.get(site) or self._memory.places[site]
-            rows.append(HealthRow(health, due_at(health, self._rules), district, isp))
+            run = self.past.run(site)
+            rows.append(HealthRow(health, due_at(health, self._rules), district, isp, run))
         return rows
 
     def merge(self) -> None:
@@ -242,6 +247,7 @@ class Draft:
         memory.streams.update(self._streams)
         memory.places.update(self._places)
         memory.anchors.update(self._anchors)
+        self.past.merge()
         for site in self._places:
             memory.healths.setdefault(site, Health(site))
         memory.healths.update(self._healths)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent import wire
-from server import health, payloads, voice
+from server import health, payloads, remarks, voice
 from server.draft import Draft, Memory
 from server.groupwork import Groupwork
 from server.intake import Intake, Message, Progress, Taken
@@ -65,6 +65,8 @@ class Ingest:
         for row in self._store.healths():
             memory.healths[row.health.site] = row.health
             memory.places[row.health.site] = (row.district, row.isp)
+            if row.run is not None:
+                memory.runs[row.health.site] = row.run
         memory.anchors = dict(self._store.boots())
         for incident in self._store.firing():
             memory.firing[incident.site, incident.kind] = incident
@@ -206,8 +208,9 @@ class Ingest:
 
         Gives the letters added.
         """
+        said = self._heed(now)
         if self._store.registry_version() == self._version and now < self._changes_at:
-            return 0
+            return said
         with self._store.transaction():
             self._store.promote(now)
             version = self._store.registry_version()
@@ -220,7 +223,18 @@ class Ingest:
             raise
         self._version = version
         self._changes_at = self._store.next_change_at(now) or math.inf
-        return posts
+        return said + posts
+
+    def _heed(self, now: float) -> int:
+        """Take notice of what people said of incidents; gives letters added."""
+        if not self._store.noted()[1]:
+            return 0
+        draft = self._draft()
+        with self._store.transaction():
+            remarks.heed(draft, self._store)
+            draft.save(now)
+        draft.merge()
+        return draft.posts
 
     def _apply_registry(self, now: float) -> int:
         draft = self._draft()

@@ -116,6 +116,7 @@ class Intake:
             number = number or self._store.add_message(message.payload)
             new = NewReading(row.id, reading.seq, now, when.taken_at, flags, number, good.place)
             draft.add_reading(new, good.raw)
+            draft.past.add(site, good, when)
             state, events = health.observe(state, reading, envelope, now, self._rules)
             if events:
                 draft.apply(state, events)

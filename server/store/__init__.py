@@ -6,7 +6,7 @@ commands write in short transactions of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from server.store.types import (
     Letter,
     NewReading,
     NoStoreError,
+    OutageRow,
     Quarantined,
     ReadingRow,
     RulesVersion,
@@ -37,6 +38,7 @@ __all__ = [
     "Letter",
     "NewReading",
     "NoStoreError",
+    "OutageRow",
     "Quarantined",
     "ReadingRow",
     "RulesVersion",
@@ -46,6 +48,8 @@ __all__ = [
     "StreamRow",
     "open_store",
 ]
+
+from server.timeline import Span
 
 
 class Store(Protocol):
@@ -147,6 +151,18 @@ class Store(Protocol):
     def put_times(self, rows: Iterable[ReadingRow]) -> None:
         """Replace when readings were taken, and their flags."""
 
+    def spans(self, site: str, from_at: float, to_at: float) -> list[Span]:
+        """What the site's readings say of that time: in order, apart; see `server.timeline`."""
+
+    def all_spans(self, from_at: float, to_at: float) -> Iterator[tuple[str, list[Span]]]:
+        """The same of every site that was ever heard from, also those retired since."""
+
+    def paint(self, site: str, new: Sequence[Span]) -> None:
+        """Add what readings say, at least one part."""
+
+    def repaint(self, site: str, from_at: float, to_at: float, new: Iterable[Span]) -> None:
+        """Forget what was known of a time, and take the parts of it in `new` instead."""
+
     def boots(self) -> dict[str, Boots]:
         """When the last boots of each site began."""
 
@@ -164,6 +180,9 @@ class Store(Protocol):
 
     def revisions(self, incident: str) -> list[tuple[float, Incident]]:
         """Every revision of an incident with its time."""
+
+    def outages(self, from_at: float, to_at: float) -> Iterator[OutageRow]:
+        """The times that sites were offline and that touch a period; by site, in order."""
 
     def find_incidents(self, prefix: str) -> list[Incident]:
         """Incidents whose id begins so: none, the one, or two that tell it is not unique."""

@@ -21,6 +21,8 @@ from server.store import (
 )
 from server.store.glance import Glance
 from server.store.notes import Notes
+from server.store.outages import Outages
+from server.store.spans import Spans
 from server.store.terms import Terms
 from server.store.witnessed import Witness
 
@@ -28,25 +30,33 @@ _HEAD_BYTES = 4096  # kept of a quarantined payload
 _QUARANTINE_ROWS = 100_000  # the oldest go first: garbage must not fill the disk
 _READING_COLUMNS = "stream_id, seq, received_at, taken_at, flags, message, place"
 
+_NO_RUN = (None, None)
+
 _json = msgspec.json.Encoder()
 _health = msgspec.json.Decoder(Health)
 _incident = msgspec.json.Decoder(Incident)
 _ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
-class SqliteStore(Glance, Notes, Terms, Witness):
+class SqliteStore(Glance, Notes, Outages, Spans, Terms, Witness):
     """See `server.store.Store` for what each method does."""
 
     def healths(self) -> list[HealthRow]:
-        rows = self._each("SELECT state, due_at, district, isp FROM health ORDER BY site")
-        return [HealthRow(_health.decode(row[0]), *row[1:]) for row in rows]
+        rows = self._each(
+            "SELECT state, due_at, district, isp, up_from, up_to FROM health ORDER BY site"
+        )
+        return [
+            HealthRow(_health.decode(state), due_at, district, isp, None if a is None else (a, b))
+            for state, due_at, district, isp, a, b in rows
+        ]
 
     def put_healths(self, rows: Iterable[HealthRow]) -> None:
         self._many(
-            "INSERT OR REPLACE INTO health (site, due_at, state, district, isp) VALUES (?,?,?,?,?)",
+            "INSERT OR REPLACE INTO health (site, due_at, state, district, isp, up_from, up_to)"
+            " VALUES (?,?,?,?,?,?,?)",
             [
-                (row.health.site, row.due_at, _json.encode(row.health), row.district, row.isp)
-                for row in rows
+                (site.site, due_at, _json.encode(site), district, isp, *(run or _NO_RUN))
+                for site, due_at, district, isp, run in rows
             ],
         )
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from server.health import Health
 from server.model import Contract, Status
 from server.seqset import SeqSet
+from server.timeline import Run
 
 FLAG_CORRECTED = 1
 """The time of a reading was put right by the time of receipt."""
@@ -60,12 +61,13 @@ class NewReading(NamedTuple):
 
 
 class HealthRow(NamedTuple):
-    """A site's health, when it is due, and where its state topic stands."""
+    """A site's health, when it is due, where its state topic stands; its growing span of up."""
 
     health: Health
     due_at: float | None
     district: str
     isp: str
+    run: Run | None = None
 
 
 class Standing(NamedTuple):
@@ -96,6 +98,15 @@ class RulesVersion(NamedTuple):
     version: int
     at: float
     text: str
+
+
+class OutageRow(NamedTuple):
+    """A time that a site was offline, and its cause; of its group where its own is unknown."""
+
+    site: str
+    opened_at: float
+    resolved_at: float | None
+    verdict: str
 
 
 class Letter(NamedTuple):
