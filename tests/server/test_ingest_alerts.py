@@ -78,6 +78,9 @@ def test_silence_publishes_an_alert_and_the_state(centre: Centre) -> None:
         "opened_at": wire.iso(1000),
         "detected_at": wire.iso(1150),
         "resolved_at": None,
+        "acknowledged": None,
+        "disputed": None,
+        "ticket": None,
     }
     assert (retained[STATE]["status"], retained[STATE]["since"]) == ("offline", wire.iso(1000))
 
