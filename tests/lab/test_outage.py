@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from agent import clock
+from agent.wire import iso
 from tests.lab.city import Agent, City
 from tests.lab.journal import Readings, assert_settles
 from tests.lab.observer import Observer, Seen
@@ -42,6 +43,14 @@ class Story(NamedTuple):
     readings: dict[str, Readings]
     incidents: list[dict[str, Any]]
     status: dict[str, str]
+    report: dict[str, Any]
+
+    def seconds(self, site: str) -> dict[str, float]:
+        """What the report charges to a site, from before the cut on."""
+        (row,) = [one for one in self.report["rows"] if one["site"] == site]
+        return {
+            what: 60 * float(row[f"{what}_min"]) for what in ("down", "unmeasured", "numerator")
+        }
 
     def alert(self, site: str, status: str) -> Seen:
         """The only alert of a site that was `firing` or `resolved`."""
@@ -81,14 +90,22 @@ def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Sto
         _boot_anew(city.agents[POWERLESS], folder)
         for site in AWAY:
             until(lambda s=site: len(observer.alerts(s)) > 1, 90, f"the end of {site}'s outage")
+        settled = {site: assert_settles(city, observer, one) for site, one in city.agents.items()}
+        since = iso(gone_at - 2)
+        until_then = iso(time.time())
+        report = city.rows(
+            *("report", "availability", "--by", "site", "--recompute"),
+            *("--from", since, "--to", until_then),
+        )
         return Story(
             observer,
             gone_at,
             back_at,
             blink_will_at,
-            {site: assert_settles(city, observer, agent) for site, agent in city.agents.items()},
+            settled,
             list(city.rows("incidents")),
             city.status(),
+            next(iter(report)),
         )
 
 
@@ -186,3 +203,28 @@ def test_the_ledger_holds_each_outage_once_and_ends_with_everyone_online(story: 
     assert {i["kind"] for i in story.incidents} == {"site_offline"}
     assert all(i["status"] == "resolved" for i in story.incidents)
     assert set(story.status.values()) == {"online"}
+
+
+def test_the_cut_link_is_charged_from_the_cut_to_the_mend_by_its_own_account(story: Story) -> None:
+    away_s = story.back_at - story.gone_at
+    assert away_s - 3 <= story.seconds(CUT)["down"] <= away_s + 6
+
+
+def test_the_power_cut_is_down_though_nobody_measured(story: Story) -> None:
+    away_s = story.back_at - story.gone_at
+    assert away_s - 3 <= story.seconds(POWERLESS)["down"] <= away_s + 20
+
+
+def test_the_dead_agent_is_charged_to_nobody(story: Story) -> None:
+    charged = story.seconds(KILLED)
+    assert charged["down"] == 0
+    assert charged["unmeasured"] >= story.back_at - story.gone_at - 3
+
+
+def test_a_blip_that_was_no_alert_is_still_in_the_figures(story: Story) -> None:
+    charged = story.seconds(BLINK)
+    assert 2 <= charged["down"] <= story.back_at - story.gone_at - CONFIRM_S + BLIP_S
+
+
+def test_the_stored_readings_give_the_same_availability_as_the_ledger(story: Story) -> None:
+    assert story.report["same_as_ledger"] is True
