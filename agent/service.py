@@ -243,6 +243,7 @@ class Service:
         """A window is complete; the watchdog is fed if sending, too, goes on."""
         window_s = self._measuring.window_s
         _, state = self._publisher.state()
+        # how this begins judges a release on trial (deploy/ansible/roles/agent/files/trial.py)
         lines = [f"STATUS={self._safe or state}; {self._spool.unreleased} readings wait"]
         stood_s = time.monotonic() - self._publisher.progress_s
         if systemd.is_progress(stood_s, window_s):

@@ -154,6 +154,17 @@ def test_the_signal_tells_the_reason(
     assert heard(server, "presence")[1]["reason"] == reason
 
 
+def test_of_two_signals_the_first_tells_the_reason(folder: Path, server: Peer) -> None:
+    with running(folder) as service:
+        until(lambda: heard(server, "presence"), WAIT_S, "presence")
+        # as a play does: the goodbye of an upgrade, and the restart at its heels
+        service.process.send_signal(signal.SIGUSR1)
+        service.end(signal.SIGTERM)
+        until(lambda: len(heard(server, "presence")) == 2, WAIT_S, "the goodbye")
+
+    assert heard(server, "presence")[1]["reason"] == "upgrade"
+
+
 def test_with_a_broker_that_is_gone_the_end_is_just_as_quick(tmp_path: Path) -> None:
     configure(tmp_path, 'url = "mqtt://127.0.0.1:1"')
     with running(tmp_path) as service:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from tests.deploy.machines import CACHE, Machine
 from tests.lab.net import Namespace, cable, sh
+from tests.wait import until
 
 _ANSIBLE = Path(__file__).parents[2] / "deploy" / "ansible"
 _PINNED = "ansible-core==2.19.*"
+_CUT_OFF_S = 180.0
 SITES = ("bitung-0001", "bitung-0002")
 _VARIABLES = """\
 ansible_user: root
@@ -69,8 +74,8 @@ class Town:
         command = [str(_ansible() / "ansible-playbook"), "-i", str(self.inventory), book]
         done = subprocess.run(
             self._controller.within(*command, *arguments),
-            cwd=_ANSIBLE, env=_environment(), capture_output=True, text=True, timeout=900,
-            check=False, stdin=subprocess.DEVNULL,
+            cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         if done.returncode != expect:
             journals = "\n".join(machine.journal() for machine in self.machines.values())
@@ -79,6 +84,24 @@ class Town:
                 f"\n{journals}"
             )
         return done.stdout
+
+    def cut_off(self, book: str, *arguments: str, when: Callable[[], bool]) -> None:
+        """Run a playbook, and take the controller away as soon as `when` holds."""
+        command = [str(_ansible() / "ansible-playbook"), "-i", str(self.inventory), book]
+        said = self.folder / "cut-off.log"
+        with said.open("w") as out:
+            process = subprocess.Popen(
+                self._controller.within(*command, *arguments),
+                cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL, stdout=out,
+                stderr=out, start_new_session=True,
+            )  # fmt: skip
+            try:
+                until(lambda: when() or process.poll() is not None, _CUT_OFF_S, f"{book} to get on")
+                assert process.poll() is None, said.read_text()[-4000:]
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def on(self, name: str, *command: str) -> str:
         """What a command says on a machine; it must succeed."""
@@ -145,9 +168,11 @@ def _ansible() -> Path:
     return folder / "bin"
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     return {
         **os.environ,
+        # Every town has the same addresses: a connection kept open must not lead into another one.
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
         "PATH": f"{_ansible()}:{os.environ['PATH']}",
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_NOCOLOR": "1",

@@ -1,0 +1,222 @@
+"""A release on trial: it proves itself within a time, or the device goes back by itself.
+
+    trial.py begin VERSION WITHIN_S   arm it; afterwards `current` may move to VERSION
+    trial.py watch                    judge it (pantau-trial.service); goes back where it must
+    trial.py verdict VERSION          one line; exit code 0 proved, 1 went back, 3 still under way
+
+Rules
+ 1. Proved: the agent that runs is of VERSION, and its status tells of a finished window and of a
+    broker that it is connected to. The agent says so itself, and only then.
+ 2. Whatever keeps it from that (a crash, silence, a play that was cut off before `current` moved
+    or before the restart) ends in the old release, with the unit and configuration that it had.
+ 3. A power cut changes nothing of that: the unit begins anew at boot, and a way back that was
+    begun is gone to its end.
+
+Debian's Python alone, since either release may be broken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+_OPT = Path("/opt/pantau")
+_TRIAL = _OPT / "trial"
+_RECORD, _VERDICT, _KEPT = _TRIAL / "record.json", _TRIAL / "verdict.json", _TRIAL / "kept"
+_FILES = (
+    Path("/etc/pantau/agent.toml"),
+    Path("/etc/pantau/walk.password"),
+    Path("/etc/systemd/system/pantau-agent.service"),
+    Path("/etc/systemd/system/pantau-agent.service.d"),
+)
+"""What a play changes along with the release; certificate and key belong to none."""
+_STARTS = Path("/var/lib/pantau/spool/starts.json")
+_LOOK_S = 1.0
+_PROVED, _WENT_BACK, _UNDER_WAY = 0, 1, 3
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trial under way; `why` tells, once it is set, why the device is going back."""
+
+    old: str
+    new: str
+    within_s: float
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agent's unit as systemd shows it, and the path of the program that runs in it."""
+
+    active: str
+    result: str
+    status: str
+    program: str
+
+
+def main(arguments: list[str]) -> int:
+    """One command; its exit code."""
+    match arguments:
+        case ["begin", version, within_s]:
+            return _begin(version, float(within_s))
+        case ["watch"]:
+            return _watch()
+        case ["verdict", version]:
+            return _verdict(version)
+    print("trial: begin VERSION WITHIN_S, watch, or verdict VERSION", file=sys.stderr)
+    return 2
+
+
+def missing(version: str, agent: Agent) -> str:
+    """What a release still owes, in words that follow its number; empty when it proved itself."""
+    if not agent.program.startswith(f"{_OPT}/{version}/"):
+        if agent.active == "active":
+            return "was not started: the play was cut off"
+        return f"does not stay up (result {agent.result})"
+    if agent.active != "active":
+        return "does not become ready"
+    if not agent.status:
+        return "finished no window"
+    if not agent.status.startswith("connected"):
+        return f"says: {agent.status}"
+    return ""
+
+
+def _begin(version: str, within_s: float) -> int:
+    """Keep what is there, and start to watch; again with more time where it is on trial already."""
+    record = _record()
+    if record is not None and (record.new != version or record.why):
+        print(f"{record.new} is on trial; run this again in {within_s:.0f} s")
+        return 1
+    if record is None:
+        shutil.rmtree(_KEPT, ignore_errors=True)
+        _KEPT.mkdir(mode=0o700)
+        for file in _FILES:
+            _copy(file, _KEPT / file.name)
+        _VERDICT.unlink(missing_ok=True)
+        record = Record(str((_OPT / "current").readlink()), version, within_s)
+    _write(_RECORD, asdict(replace(record, within_s=within_s)))
+    _systemctl("restart", "pantau-trial")
+    return 0
+
+
+def _watch() -> int:
+    record = _record()
+    if record is None:
+        return 0
+    begun_s = time.monotonic()
+    while not record.why:
+        took_s = time.monotonic() - begun_s
+        why = missing(record.new, _agent())
+        if not why:
+            _end(record, proved=True, said=f"{record.new} proved itself after {took_s:.0f} s")
+            return 0
+        if took_s >= record.within_s:
+            record = replace(record, why=why)
+            _write(_RECORD, asdict(record))
+        time.sleep(_LOOK_S)
+    _go_back(record.old)
+    _end(record, proved=False, said=f"{record.new} {record.why}; {record.old} runs again")
+    return 0
+
+
+def _go_back(old: str) -> None:
+    """The old release with its unit and configuration; harmless when done twice."""
+    beside = _OPT / "current.new"
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(old)
+    beside.replace(_OPT / "current")
+    for file in _FILES:
+        _copy(_KEPT / file.name, file)
+    os.sync()
+    # What runs says goodbye as an upgrade does, if it is able to: no outage for 300 s.
+    _systemctl("kill", "--kill-whom=main", "--signal=SIGUSR1", "pantau-agent")
+    _systemctl("stop", "pantau-agent")
+    # The crashes were the other release's: they must not send this one into safe mode.
+    _STARTS.unlink(missing_ok=True)
+    _systemctl("daemon-reload")
+    _systemctl("start", "--no-block", "pantau-agent")
+
+
+def _verdict(version: str) -> int:
+    """Say what came of it."""
+    record = _record()
+    if record is not None:
+        print(f"{record.new} is on trial")
+        return _UNDER_WAY
+    done = _read(_VERDICT)
+    if done is None or done["version"] != version:
+        print(f"{version} was not on trial")
+        return _WENT_BACK
+    print(done["said"])
+    return _PROVED if done["proved"] else _WENT_BACK
+
+
+def _end(record: Record, *, proved: bool, said: str) -> None:
+    _write(_VERDICT, {"version": record.new, "proved": proved, "said": said})
+    _RECORD.unlink()
+    print(said)
+
+
+def _agent() -> Agent:
+    asked = "ActiveState,Result,StatusText,MainPID"
+    said = _systemctl("show", "pantau-agent", f"--property={asked}")
+    found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    try:
+        words = Path("/proc", found.get("MainPID", "0"), "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        words = [b""]  # it ended just now, or does not run at all
+    state = [found.get(name, "") for name in ("ActiveState", "Result", "StatusText")]
+    return Agent(*state, program=os.fsdecode(words[0]))
+
+
+def _systemctl(*arguments: str) -> str:
+    """What it says. Its exit code tells us nothing that the next look does not."""
+    command = ["systemctl", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Make `target` what `source` is: a file, a folder, or nothing."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        unfinished = target.with_name(f".{target.name}.trial")
+        shutil.copy2(source, unfinished)
+        unfinished.replace(target)
+    else:
+        target.unlink(missing_ok=True)
+
+
+def _write(file: Path, value: dict[str, object]) -> None:
+    """Whole or not at all, also where the power is cut."""
+    unfinished = file.with_suffix(".new")
+    unfinished.write_text(json.dumps(value), encoding="utf-8")
+    os.sync()
+    unfinished.replace(file)
+    os.sync()
+
+
+def _record() -> Record | None:
+    found = _read(_RECORD)
+    return None if found is None else Record(**found)
+
+
+def _read(file: Path) -> dict[str, object] | None:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
