@@ -39,9 +39,10 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class AccessPoints:
-    """The access points on the LAN, by configured name."""
+    """The access points on the LAN, by configured name; which of them are this machine."""
 
     by_name: Mapping[str, wire.AccessPoint]
+    own: frozenset[str] = frozenset()
 
 
 Internet = wire.Dns | wire.Filter | wire.Ntp | wire.Web

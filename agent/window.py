@@ -17,6 +17,8 @@ The rules:
 7. A silence stands in every window whose echoes it touches, always with the same beginning;
    only a wall clock that stepped by more than `CLOCK_STEP_S` moves it. Echoes lost at a
    window's end that become a silence in the next window are reported from there on.
+8. An access point that is this machine has the users of this machine's radios. No other one's
+   users are known: a device of its own tells nobody but its maker's controller.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from agent import wire
 from agent.measured import AccessPoints, Family, Links, Outcome, Sample, Section
@@ -227,6 +229,7 @@ def build(
     measured, measured6 = ping(samples), ping(samples, 6)
     links = _section(Links, by_name.get("link"))
     points = _section(AccessPoints, by_name.get("access_points"))
+    clients = _section(wire.Clients, by_name.get("clients"))
     return wire.Reading(
         seq=seq,
         boot=boot,
@@ -245,13 +248,23 @@ def build(
         web=_section(wire.Web, by_name.get("web")),
         ntp=_section(wire.Ntp, by_name.get("ntp")),
         links=UNSET if isinstance(links, UnsetType) else dict(links.by_name) or UNSET,
-        clients=_section(wire.Clients, by_name.get("clients")),
-        access_points=UNSET if isinstance(points, UnsetType) else dict(points.by_name) or UNSET,
+        clients=clients,
+        access_points=UNSET if isinstance(points, UnsetType) else _points(points, clients) or UNSET,
         wifi=_section(wire.Wifi, by_name.get("wifi")),
         walk=_section(wire.Walk, by_name.get("walk")),
         host=_section(wire.Host, by_name.get("host")),
         errors=failures or UNSET,
     )
+
+
+def _points(points: AccessPoints, clients: wire.Clients | UnsetType) -> dict[str, wire.AccessPoint]:
+    """The access points, with their users where these are known (rule 8)."""
+    found = dict(points.by_name)
+    if isinstance(clients, UnsetType) or isinstance(clients.radios, UnsetType):
+        return found
+    for name in points.own:
+        found[name] = structs.replace(found[name], clients=clients.associated)
+    return found
 
 
 def _section(kind: type[S], outcome: Outcome | None) -> S | UnsetType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import select
+import socket
 import time
 from collections.abc import Mapping
 
@@ -39,16 +40,28 @@ class AccessPointsProbe:
         if given is None:
             return None
         within_s = _SHARE * context.deadline_s
+        others = {name: at for name, at in given.addresses.items() if not is_ours(at)}
+        own = frozenset(given.addresses.keys() - others.keys())
         found: Found | None
-        if given.by == "icmp":
-            found = ask(given.addresses, within_s)
+        if given.by == "icmp" or not others:
+            found = ask(others, within_s) if others else {}
         else:
-            found = self._arp.step({"addresses": given.addresses}, 0.0, within_s)
-        return None if found is None else told(found)
+            found = self._arp.step({"addresses": others}, 0.0, within_s)
+        return None if found is None else told(found, own)
 
 
-def told(found: Found) -> AccessPoints:
-    """As it stands in a reading: who was silent is not reachable."""
+def is_ours(address: str) -> bool:
+    """Whether an IPv4 address is one of this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def told(found: Found, own: frozenset[str] = frozenset()) -> AccessPoints:
+    """As it stands in a reading: who was silent is not reachable, this machine always is."""
     return AccessPoints(
         {
             name: wire.AccessPoint(
@@ -56,6 +69,8 @@ def told(found: Found) -> AccessPoints:
             )
             for name, rtt_ms in found.items()
         }
+        | dict.fromkeys(own, wire.AccessPoint(reachable=True)),
+        own,
     )
 
 

@@ -8,7 +8,10 @@ import sys
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
+from agent import window, wire
+from agent.measured import Outcome
 from agent.probes.access_points import told
 from tests.lab.net import Namespace, cable, child_environment
 
@@ -70,3 +73,36 @@ def test_arp_beyond_the_router_is_refused_with_the_name() -> None:
 
 def test_who_is_silent_has_no_round_trip() -> None:
     assert [p.reachable for p in told({"a": None, "b": 0.5}).by_name.values()] == [False, True]
+
+
+def test_this_machine_as_an_access_point_is_not_asked_and_has_the_users_of_its_radios() -> None:
+    with Namespace() as gateway, Namespace() as point:
+        cable(gateway, "10.0.0.1/24", point, "10.0.0.2/24")
+        for by in ("icmp", "arp"):
+            found = ask(gateway, by, own="10.0.0.1", other="10.0.0.2")
+            assert found["own"] == {"reachable": True}
+            assert found["other"]["rtt_ms"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("clients", "count"),
+    [
+        (wire.Clients("nl80211", 5, 2, {"wlan0": wire.Radio(3), "wlan1": wire.Radio(2)}), 5),
+        (wire.Clients("neighbours", 9, 9), UNSET),
+        (None, UNSET),
+    ],
+)
+def test_users_are_told_of_this_machines_radios_alone(
+    clients: wire.Clients | None, count: object
+) -> None:
+    outcomes = [
+        Outcome("access_points", told({"other": 0.5}, frozenset({"own"})), None, 0.1),
+        Outcome("clients", clients, None, 0.1),
+    ]
+    reading = window.build(
+        seq=1, boot="boot", agent="0.1.0", taken_at=0.0, uptime_s=1.0,
+        clock=wire.Clock(synced=False), window_s=1, samples=[], outcomes=outcomes, dead=[],
+    )  # fmt: skip
+    assert isinstance(reading.access_points, dict)
+    assert reading.access_points["own"].clients == count
+    assert reading.access_points["other"].clients is UNSET
