@@ -12,6 +12,7 @@ import hypothesis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server import past
 from tests.server.centre import Centre
 from tests.server.made import SITE, Device, Message, identity
 
@@ -109,6 +110,7 @@ def told(centre: Centre) -> dict[str, Any]:
         "through": centre.through(SITE),
         "lost": {row.stream: row.lost for row in centre.store.streams()},
         "history": centre.spans(SITE, 900, END),
+        "spans": centre.store.spans(SITE, 0, END),
         "quarantine": centre.reasons(),
     }
 
@@ -120,6 +122,7 @@ def deliver(folder: str, batches: list[list[Message]], restarts: list[int]) -> d
             centre.restart()
         centre.hears(*batch)
     result = told(centre)
+    assert result["spans"] == past.rebuilt(centre.store, SITE)
     centre.store.close()
     return result
 

@@ -6,12 +6,13 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts
-# before /tmp is hidden: the kernel may lie there
 modprobe -d "$MODULES" mac80211_hwsim radios=7
 # what the kernel would ask for by itself, had it its modules in /lib/modules
-modprobe -d "$MODULES" -a af_packet ccm ctr cmac gcm aes_generic ghash_generic
+modprobe -d "$MODULES" -a overlay af_packet ccm ctr cmac gcm aes_generic ghash_generic
 mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /tmp
+# the clone may lie in /tmp, so that is not hidden, only made writable
+mkdir /run/tmp /run/tmp.work
+mount -t overlay overlay -o lowerdir=/tmp,upperdir=/run/tmp,workdir=/run/tmp.work /tmp
 mount -t tmpfs tmpfs /var/lib
 ip link set lo up
 cd "$REPOSITORY" || exit 1
