@@ -19,6 +19,7 @@ import msgspec
 from agent import hotspot, probes, wire
 from agent.probes.wifi import WalkProbe, WifiProbe
 from tests.lab.net import Namespace, inside
+from tests.lab.private import held, spellings
 from tests.wait import until
 
 SSID, PASSWORD = "lab-hotspot", "labpassword"
@@ -168,7 +169,11 @@ def count_scene(hot: Fixed, stations: list[Fixed]) -> None:
     end(agent)
     spool = b"".join(p.read_bytes() for p in (_T / "spool").rglob("*") if p.is_file())
     text = b"".join(wire.encode(r) for r in published.readings()) + spool
-    say("private", found=[a for a in addresses if a.encode() in text.lower()], bytes=len(text))
+    say(
+        "private",
+        found=[one.decode() for a in addresses for one in held(text, spellings(a))],
+        bytes=len(text),
+    )
     for process in (published.process, broker, joined[0], joined[2]):
         end(process)
 
