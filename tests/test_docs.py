@@ -108,6 +108,14 @@ def test_every_probe_is_documented(name: str) -> None:
     assert re.search(rf"^## {name}$", _DOCS["probes.md"], re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", [*PROBES, "icmp", "path", "throughput"])
+def test_every_probe_has_a_page_with_what_how_why_errors_and_standard(name: str) -> None:
+    page = _DOCS[f"probes/{'wifi' if name == 'walk' else name}.md"]
+    parts = [f"**{word}.**" for word in ("What", "How", "Why so", "Standard")]
+    assert [part for part in parts if part not in page] == []
+    assert re.search(r"^\| (error|case) \|", page, re.MULTILINE)
+
+
 def _examples() -> Iterator[tuple[str, str]]:
     """Each JSON example of the page on topics, with the heading that it stands under."""
     for part in re.split(r"^## ", _DOCS["mqtt.md"], flags=re.MULTILINE)[1:]:
