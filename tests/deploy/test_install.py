@@ -61,6 +61,19 @@ def test_a_machine_listens_only_where_it_is_meant_to(town: Town) -> None:
     assert ports("centre") == {"22", "8883"}
 
 
+def test_every_table_of_the_agent_can_be_set_and_a_wrong_key_stops_the_play(town: Town) -> None:
+    site = SITES[0]
+    before = town.on(site, "cat", "/etc/pantau/agent.toml")
+    assert "[metered]\nmonthly_mb = 3000\n" in before
+    wrong = json.dumps(
+        {"pantau_agent_tables": {"throughput": {"method": "speedtest", "per_dya": 1}}}
+    )
+    said = town.play("agent.yml", "--limit", site, "-e", wrong, expect=2)
+    assert "throughput.per_dya: unknown key" in said
+    assert town.on(site, "cat", "/etc/pantau/agent.toml") == before
+    assert town.on(site, "systemctl", "is-active", "pantau-agent").strip() == "active"
+
+
 def test_a_killed_agent_comes_back(town: Town) -> None:
     town.on(SITES[1], "systemctl", "kill", "-s", "KILL", "pantau-agent")
     checked = town.play("agent.yml", "--limit", SITES[1])
