@@ -328,6 +328,24 @@ def test_operators_look_and_change_nothing(
         ops.wait_for(word)
 
 
+@topics
+def test_the_playbooks_hear_states_alone_and_change_nothing(
+    ops: Peer, ingest: Peer, other: Peer, shipped: Broker, topic: str
+) -> None:
+    forged, fence, word = _word(), _word(), _word()
+    with Peer(shipped, "_deploy") as deploy, Peer(shipped, OWN) as own:
+        deploy.publish(topic, forged, retain=True)
+        deploy.subscribe(topic)
+        _rightful(topic, own=own, other=other, ingest=ingest).publish(topic, word)
+        ops.wait_for(word)
+        state = f"{_ROOT}/state/maesa/telkom/{OWN}"
+        deploy.subscribe(state)
+        ingest.publish(state, fence)
+        deploy.wait_for(fence)
+        assert deploy.has(word) == topic.startswith(f"{_ROOT}/state/")
+    assert not ops.has(forged)
+
+
 @versions
 def test_without_a_certificate_nobody_gets_in(
     shipped: Broker, tmp_path_factory: pytest.TempPathFactory, version: int
