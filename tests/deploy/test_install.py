@@ -64,7 +64,7 @@ def test_a_machine_listens_only_where_it_is_meant_to(town: Town) -> None:
 def test_every_table_of_the_agent_can_be_set_and_a_wrong_key_stops_the_play(town: Town) -> None:
     site = SITES[0]
     before = town.on(site, "cat", "/etc/pantau/agent.toml")
-    assert "[metered]\nmonthly_mb = 3000\n" in before
+    assert "[settings]\ntrial_s = 300\n" in before
     wrong = json.dumps(
         {"pantau_agent_tables": {"throughput": {"method": "speedtest", "per_dya": 1}}}
     )

@@ -31,7 +31,7 @@ pantau_broker_host: {centre}
 pantau_agent_window_s: 2
 pantau_agent_domestic: [{centre}]
 pantau_agent_tables:
-  metered: {{monthly_mb: 3000}}
+  settings: {{trial_s: 300}}
   throughput: {{method: speedtest, per_day: 0}}
 release_artifacts: {artifacts}
 """
@@ -105,16 +105,6 @@ class Town:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-    def replace(self, name: str) -> None:
-        """Take a machine away for good, and put a fresh one in its place."""
-        old = self.machines[name]
-        old.halt()
-        public = (self.folder / "id.pub").read_text()
-        fresh = Machine(name, self.folder / f"{name}-fresh", old.network, public)
-        self.machines[name] = self._stack.enter_context(fresh)
-        # What is kept open leads to the machine that is gone.
-        shutil.rmtree(self.folder / "cp", ignore_errors=True)
 
     def on(self, name: str, *command: str) -> str:
         """What a command says on a machine; it must succeed."""
