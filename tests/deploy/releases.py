@@ -12,16 +12,6 @@ _BUILD = runpy.run_path(str(Path(__file__).parents[2] / "deploy" / "ansible" / "
 _NOW: str = _BUILD["version"]()
 
 CRASHES = {"agent/main.py": '\nraise SystemExit("this release is broken")\n'}
-MUTE = {
-    "agent/publish/publisher.py": """
-
-def _mute(_: Publisher) -> None:
-    raise BrokerError("this release cannot connect")
-
-
-Publisher._one_connection = _mute
-"""
-}
 
 
 def number() -> str:
