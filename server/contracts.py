@@ -45,7 +45,7 @@ def parse(text: str) -> dict[str, tuple[Contract, ...]]:
     """
     try:
         written = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+    except (ValueError, RecursionError) as err:
         raise ContractError(f"not TOML: {err}") from None
     for key in written:
         if key not in ("zone", "contract"):
@@ -196,10 +196,14 @@ def _checked(table: dict[str, Any], refuse: _Refuse) -> dict[str, Any]:
     return found
 
 
+_LARGEST = 1e15
+"""Beyond it no amount can be meant, and a float is no longer exact."""
+
+
 def _number(key: str, value: object, most: float, refuse: _Refuse) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise refuse(key, f"{value!r} is not a number")
-    if not 0 <= value < math.inf or value > most:
+    if not 0 <= value <= min(most, _LARGEST):
         raise refuse(
             key,
             f"{value} is not between 0 and {most:g}"

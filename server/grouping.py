@@ -84,10 +84,11 @@ class _Step:
         """A group that fires: who joins it, whether it ends, what it was."""
         members = [one for name in group.sites if (one := self._view.away.get(name))]
         went = sorted(one.at for one in members)
+        former = frozenset(group.sites)
         joining = sorted(
             name
             for name, one in self._free.items()
-            if groups.joins(_gone(one), group.dimension, went, group.sites, self._rules)
+            if groups.joins(_gone(one), group.dimension, went, former, self._rules)
         )
         for name in joining:
             members.append(self._free.pop(name))

@@ -204,7 +204,9 @@ def _everything(
     if any(living[value] < living["", ""] for value in shared):
         return None
     sites = tuple(sorted(one.site.id for one in members))
-    return Group(EVERYTHING, sites, min(confirmed) + rules.hold_s)
+    confirmed_at = min(confirmed)
+    told_from = confirmed_at + rules.hold_s if confirmed_at <= now else now
+    return Group(EVERYTHING, sites, told_from)
 
 
 def joins(
@@ -240,7 +242,11 @@ def waiting(
 ) -> set[str]:
     """The confirmed sites whose own alert waits (rule 8); arguments as for `find`."""
     rest = [one for one in gone if one.site.registered]
-    held = [one for one in rest if (at := one.confirmed_at) is not None and now < at + rules.hold_s]
+    held = [  # not what was confirmed before our clock was set back
+        one
+        for one in rest
+        if (at := one.confirmed_at) is not None and at <= now < at + rules.hold_s
+    ]
     near = {
         value: len(sites)
         for value, sites in _by_value(rest).items()

@@ -54,7 +54,7 @@ class Groupwork:
 
     def _is_fresh(self, one: Incident, now: float) -> bool:
         alone = one.kind is Kind.SITE_OFFLINE and one.group is None
-        return alone and now - one.detected_at <= self._rules.window_s
+        return alone and (not one.told or now - one.detected_at <= self._rules.window_s)
 
     def step(
         self, desk: Desk, sites: Iterable[Site], fired: Sequence[Incident], now: float
@@ -87,13 +87,11 @@ class Groupwork:
         decided = decide(view, now, self._rules, lambda: str(uuid.uuid4()))
         for incident in decided.incidents:
             desk.put_incident(incident)
-        before = self._held
-        if before is None:  # whoever was held by the process before this one
-            before = {
-                name
-                for name, one in away.items()
-                if one.outage and not one.outage.told and one.outage.detected_at < now
-            }
+        before = {  # whoever waits: also since a failed commit, or the process before this one
+            name
+            for name, one in away.items()
+            if one.outage and not one.outage.told and one.outage.detected_at != now
+        }
         self._taken = {name: at for name, at in self._taken.items() if now < at < now + _MOST_S}
         self._taken.update(decided.taken)
         self._held = {*decided.held, *self._taken}
@@ -128,9 +126,5 @@ class Groupwork:
             self._returned = {
                 one: told for one, told in self._returned.items() if one[0] != group.id
             }
-            self._returned[key] = [
-                one.cause
-                for one in self._store.incidents(group.opened_at)
-                if one.group == group.id and not one.firing
-            ]
+            self._returned[key] = [one.cause for one in self._store.covered(group.id)]
         return self._returned[key]

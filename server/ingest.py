@@ -242,9 +242,24 @@ class Ingest:
             self._clear_resolved(draft, now)
             for site in self._memory.registry.values():
                 self._apply_site(draft, site, now)
+            self._move_groups(draft)
             draft.save(now)
         draft.merge()
         return draft.posts
+
+    def _move_groups(self, draft: Draft) -> None:
+        """Tell of a group where its members are now."""
+        known = self._memory.registry
+        for group in [one for one in self._memory.firing.values() if one.sites]:
+            places = tuple(
+                (known[site].district, known[site].isp) if site in known else place
+                for site, place in zip(group.sites, group.places, strict=True)
+            )
+            if places == group.places:
+                continue
+            for left in set(group.places) - set(places):
+                draft.post(wire.alert_topic(*left, group.id), b"")
+            draft.put_incident(group.revised(places=places, why="a member moved"))
 
     def _clear_resolved(self, draft: Draft, now: float) -> None:
         """Clear what still stands resolved of a site under a district or ISP that it has left."""

@@ -15,6 +15,7 @@ ZONES = {"WIB": "Asia/Jakarta", "WITA": "Asia/Makassar", "WIT": "Asia/Jayapura"}
 """Indonesia's zones by their short names."""
 _MONTH = re.compile(r"(\d{4})-(\d\d)", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_STEP = re.compile(r"0*[1-9]\d{0,3}", re.ASCII)
 _UNITS_S = {"m": 60, "h": 3_600, "d": 86_400}
 _MOST_STEPS = 10_000
 
@@ -80,7 +81,7 @@ def steps(of: Period, step: str) -> list[int]:
         PeriodError: it is none, or makes too many parts.
     """
     number, unit = step[:-1], step[-1:]
-    if unit not in _UNITS_S or not (number.isascii() and number.isdigit()) or int(number) < 1:
+    if unit not in _UNITS_S or not _STEP.fullmatch(number):
         raise PeriodError(f"--step: {step!r} is no step; write such as 15m, 1h or 1d")
     step_s = int(number) * _UNITS_S[unit]
     if (of.to_ms - of.from_ms) > step_s * 1000 * _MOST_STEPS:

@@ -118,7 +118,7 @@ def parse(text: str, default: Rules | None = None) -> RuleBook:
     """
     try:
         written = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as err:
+    except (ValueError, RecursionError) as err:
         raise RulesError(f"not TOML: {err}") from None
     default = default or Rules()
     tables: dict[tuple[str, str], dict[str, Number]] = {}
@@ -159,7 +159,7 @@ def _table(scope: str, name: str, table: object, default: Rules) -> dict[str, Nu
 def impossible(key: str, value: Number) -> str | None:
     """Why a value of a key cannot be meant, as what to give instead; None where it can."""
     least = 0 if "_clear_" in key or key.startswith("floor_") else math.ulp(0)
-    if not least <= value < math.inf:
+    if not least <= value < 1e15:
         return "give a number above 0"
     if key.endswith("_ratio") and value > 1:
         return "a ratio is at most 1"

@@ -167,7 +167,7 @@ def alerts(args: argparse.Namespace) -> int:
     """What fires now."""
     with open_for(args) as store:
         registry = store.sites()
-        firing = store.firing()
+        firing = [one for one in store.firing() if one.told]
     if args.json:
         for incident in firing:
             print(msgspec.json.encode(payloads.alert_body(incident)).decode())

@@ -175,6 +175,9 @@ class Store(Protocol):
     def firing(self) -> list[Incident]:
         """Incidents that last."""
 
+    def covered(self, group: str) -> Iterator[Incident]:
+        """What has ended of the incidents that a group stands for."""
+
     def incidents(self, since: float = 0.0) -> Iterator[Incident]:
         """Incidents that lasted at or after `since`, oldest first."""
 

@@ -56,7 +56,7 @@ class Database:
                 f"database {path}: {err.strerror}; be a user who may write there, as ingest is"
             ) from None
 
-    def _error(self, err: sqlite3.Error) -> StoreError:
+    def _error(self, err: Exception) -> StoreError:
         return StoreError(f"database {self._path}: {err}")
 
     def _migrate(self) -> None:
@@ -82,7 +82,7 @@ class Database:
     def _run(self, sql: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
         try:
             return self._db.execute(sql, tuple(values))
-        except sqlite3.Error as err:
+        except (sqlite3.Error, UnicodeEncodeError) as err:
             raise self._error(err) from None
 
     def _many(self, sql: str, rows: Iterable[Row]) -> None:

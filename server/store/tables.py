@@ -177,6 +177,12 @@ class SqliteStore(Glance, Notes, Outages, Spans, Terms, Witness):
         rows = self._each("SELECT body FROM incidents WHERE resolved_at IS NULL ORDER BY opened_at")
         return [_incident.decode(row[0]) for row in rows]
 
+    def covered(self, group: str) -> Iterator[Incident]:
+        rows = self._each(
+            "SELECT body FROM incidents WHERE covered = ? AND resolved_at IS NOT NULL", [group]
+        )
+        return (_incident.decode(row[0]) for row in rows)
+
     def incidents(self, since: float = 0.0) -> Iterator[Incident]:
         rows = self._each(
             "SELECT body FROM incidents WHERE resolved_at IS NULL OR resolved_at >= ?"
