@@ -1,0 +1,48 @@
+"""Numbers and files that nobody can mean end in one line, not in a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server import contracts, rules
+from server.cli import main
+from server.periods import PeriodError, period, steps
+
+_SITES = Path(__file__).parents[2] / "examples" / "sites.csv"
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize("text", [f"a = {'9' * 5000}", "a = " + "[" * 5000])
+def test_a_file_that_the_parser_cannot_hold_is_not_toml(text: str) -> None:
+    with pytest.raises(rules.RulesError):
+        rules.parse(text)
+    with pytest.raises(contracts.ContractError):
+        contracts.parse(text)
+
+
+@pytest.mark.parametrize("key", ["raise_windows", "silence_windows", "rtt_raise_ms"])
+def test_a_rule_of_four_hundred_digits_is_refused(key: str) -> None:
+    with pytest.raises(rules.RulesError, match=key):
+        rules.parse(f"[isp.telkom]\n{key} = {HUGE}\n")
+
+
+@pytest.mark.parametrize("step", ["9999999d", f"{HUGE}h", "0d", "-1h", "h"])
+def test_a_step_that_never_ends_is_refused(step: str) -> None:
+    with pytest.raises(PeriodError, match="--step"):
+        steps(period("2026-11-01", "2026-11-02", "Asia/Makassar", 1_795_000_000.0), step)
+
+
+def test_a_name_that_is_no_text_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(f'[store]\nurl = "sqlite:///{tmp_path}/pantau.db"\n')
+    config = str(file)
+    assert main(["sites", "import", str(_SITES), "--config", config]) == 0
+    capsys.readouterr()
+
+    assert main(["sites", "history", "\udcff", "--config", config]) == 1
+
+    assert len(capsys.readouterr().err.splitlines()) == 1
