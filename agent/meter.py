@@ -40,6 +40,7 @@ class Meter:
         self._budget: int | None = None
         self._costs: Costs | None = None
         self._mqtt = 0
+        self._window_s = 0.0
 
     @property
     def slowing(self) -> Slowing:
@@ -47,8 +48,13 @@ class Meter:
         return metered.STEPS[self._step]
 
     def slowed(self, config: Config) -> Config:
-        """The configuration with windows as long as they have to be."""
-        window_s = self.slowing.window_for(config.reading.window_s)
+        """The configuration with windows as long as they have to be.
+
+        They grow to twice the last at most: the server waits by the last window it was told.
+        """
+        asked_s = config.reading.window_s
+        most_s = max(asked_s, 2 * self._window_s)
+        window_s = min(self.slowing.window_for(asked_s), most_s)
         reading = dataclasses.replace(config.reading, window_s=window_s)
         return dataclasses.replace(config, reading=reading)
 
@@ -68,6 +74,7 @@ class Meter:
             what the reading is to tell; None without a budget.
         """
         with self._lock:
+            self._window_s = reading.window_s
             self._known = metered.reckon(self._known, wall_s, at_s, reading.clock.synced)
             passed, self._mqtt = mqtt_bytes - self._mqtt, mqtt_bytes
             if config.metered is None:

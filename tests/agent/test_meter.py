@@ -96,6 +96,18 @@ def test_what_was_used_is_told_with_the_budget_and_what_is_slowed(tmp_path: Path
     assert again.used_bytes == 2 * WINDOW_BYTES + 7_000
 
 
+def test_windows_grow_to_twice_the_last_at_most_so_that_the_server_waits_long_enough(
+    tmp_path: Path,
+) -> None:
+    meter, asked = Meter(tmp_path, None), configured(tmp_path, 80)
+    lengths_s = [60.0]
+    while lengths_s[-1] < 3600 and len(lengths_s) < 9:
+        shown = replace(reading(), window_s=lengths_s[-1])
+        meter.observe(shown, asked, 70 * MB, NOW_S, sum(lengths_s))
+        lengths_s.append(meter.slowed(asked).reading.window_s)
+    assert lengths_s == [60, 120, 240, 480, 960, 1920, 3600]
+
+
 def test_an_orderly_end_keeps_what_was_used(tmp_path: Path) -> None:
     meter, asked = Meter(tmp_path, None), configured(tmp_path, 500)
     meter.observe(reading(), asked, 0, NOW_S, 0.0)
