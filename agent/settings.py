@@ -151,8 +151,15 @@ class SettingsKeeper:
         return Verdict(trial.revision, f"rolled back: {why}")
 
     def _begin_again(self) -> None:
-        """A trial that a restart interrupted (rule 4)."""
+        """What stands must fit a file that was changed; a trial was interrupted (rule 4)."""
         kept = self._kept
+        if kept.standing is not None:
+            try:
+                self._risks(None, kept.standing)
+            except RefusedError as err:
+                log.warning("settings %d: dropped: %s", kept.standing.revision, err)
+                kept = Kept(None, kept.trial, kept.starts, kept.rolled_back)
+                self._keep(kept)
         if kept.trial is None:
             return
         try:

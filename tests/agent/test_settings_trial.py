@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from agent.config import load
 from agent.config.overlay import overlaid
 from agent.settings import MAX_STARTS, Verdict
-from tests.agent.test_control import FILE, Rig, error_of
+from tests.agent.test_control import FILE, SITE, Rig, error_of
 
 BROKER = {"mqtt": {"url": "mqtt://elsewhere.example"}}
 WORLD = {"targets": {"world": ["203.0.113.1"]}}
@@ -137,6 +138,17 @@ def test_settings_cannot_give_up_tls(tmp_path: Path) -> None:
     rig.config = load(tmp_path / "agent.toml")
 
     assert "gives up TLS" in error_of(rig.settings(7, **BROKER))
+
+
+def test_standing_settings_that_a_changed_file_cannot_bear_are_dropped(tmp_path: Path) -> None:
+    standing = {"v": 1, "site": SITE, "revision": 6, "mqtt": {"url": "http://x"}}
+    (tmp_path / "settings.json").write_text(json.dumps({"standing": standing}))
+
+    rig = Rig(tmp_path)
+
+    assert rig.keeper.current is None
+    assert "http://x" not in (tmp_path / "settings.json").read_text()
+    assert _followed(rig) == "mqtt://broker.example"
 
 
 def test_a_rung_that_settings_do_not_name_is_as_in_the_file(rig: Rig) -> None:
