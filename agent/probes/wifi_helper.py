@@ -6,6 +6,7 @@ line) or both, and ends by itself when its time is over.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -54,10 +55,11 @@ class Helper(Generic[T]):
         self._begun_s = time.monotonic()
         line = [sys.executable, "-m", f"agent.helpers.{self._module}"]
         self._process = ending.start(line, stdin=subprocess.PIPE)
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({**request, "limit_s": self._limit_s}).encode())
-        self._process.stdin.close()
-        self._process.stdin = None
+        stdin, self._process.stdin = self._process.stdin, None
+        assert stdin is not None
+        # one that died already is told by `result`
+        with contextlib.suppress(BrokenPipeError), stdin:
+            stdin.write(json.dumps({**request, "limit_s": self._limit_s}).encode())
 
     def result(self, within_s: float) -> T | None:
         """The value of the run; None while it works. A value is given once.

@@ -107,6 +107,24 @@ def test_a_helper_that_dies_without_a_word_is_an_error_with_its_code() -> None:
     assert not helper.runs
 
 
+def test_a_helper_that_died_before_it_was_asked_is_an_error_with_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = subprocess.Popen
+
+    def dead(_command: list[str], **kwargs: Any) -> subprocess.Popen[bytes]:
+        process = real(["false"], **kwargs)
+        process.wait()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", dead)
+    helper: Helper[Any] = Helper("wifi_scan", wire.Wifi, 30)
+    helper.begin({})
+    with pytest.raises(ProbeError, match="the helper ended with 1"):
+        helper.result(5.0)
+    assert not helper.runs
+
+
 def test_a_helper_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     real = subprocess.Popen
 
