@@ -69,8 +69,12 @@ class PathWatch:
         return None
 
     def observe(self, ladder: wire.Ladder, started: Due | None, now_s: float) -> None:
-        """Takes note of a window, and of what was started after it."""
-        self._failing = self._failing_in(ladder)
+        """Takes note of a window, and of what was started after it.
+
+        What a window did not measure is as it was: it has not recovered.
+        """
+        absent = {rung for rung in wire.RUNGS if getattr(ladder, rung) not in ("ok", "fail")}
+        self._failing = self._failing_in(ladder) | (self._failing & absent)
         if started is None:
             return
         if started.why == "daily":

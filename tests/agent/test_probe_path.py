@@ -74,6 +74,14 @@ def test_a_rung_that_flaps_is_traced_again_after_ten_minutes() -> None:
     assert watched.window(failing("world"), 660.0) == Due(("world",), "failure")
 
 
+def test_a_rung_that_a_window_left_out_has_not_recovered() -> None:
+    watched = Watched()
+    watched.window(OK, 0.0)
+    watched.window(failing("dns"), 60.0)
+    watched.window(wire.Ladder(carrier="ok"), 120.0)  # a slowed window without probes
+    assert watched.window(failing("dns"), 120.0 + AGAIN_S) is None
+
+
 def test_another_rung_that_fails_is_traced_though_one_fails_already() -> None:
     watched = Watched()
     watched.window(OK, 0.0)
