@@ -138,15 +138,15 @@ def most_bytes(
     return min(bounds, default=None)
 
 
-def spent(ledger: Ledger, count_bytes: int, now_s: float) -> Ledger:
-    """The ledger after a test, whatever came of it."""
+def spent(ledger: Ledger, count_bytes: int, now_s: float, *, whole: bool = True) -> Ledger:
+    """The ledger after a test; one that failed is no measure of the next (``whole``)."""
     same_month = ledger.month == _month(now_s)
     return replace(
         ledger,
         tests=(*_of_a_day(ledger, now_s), now_s),
         month=_month(now_s),
         month_bytes=count_bytes + (ledger.month_bytes if same_month else 0),
-        largest_bytes=max(ledger.largest_bytes, count_bytes),
+        largest_bytes=max(ledger.largest_bytes, count_bytes if whole else 0),
     )
 
 

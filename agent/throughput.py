@@ -120,18 +120,19 @@ class Tests:
         table = self._table
         if table is None or not self._running.acquire(blocking=False):
             raise ProbeError("a test is under way already")
-        taken = 0
+        taken, whole = 0, False
         try:
             result = self._measure(Test(table.method, table.server, table.seconds, max_bytes))
             self._result = result
             taken = 0 if isinstance(result.bytes, UnsetType) else traffic.of_test(result.bytes)
+            whole = True
             return result
         except TestError as err:
             taken = err.bytes
             raise
         finally:
             self._meter.add_test(taken)
-            self._keep(budget.spent(self._ledger, taken, time.time()))
+            self._keep(budget.spent(self._ledger, taken, time.time(), whole=whole))
             self._running.release()
 
     def _keep(self, ledger: Ledger) -> None:

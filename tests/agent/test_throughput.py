@@ -94,6 +94,15 @@ def test_a_test_that_fails_costs_what_passed_and_is_refused_with_its_reason(
         tests.run_by_command({})
 
 
+def test_a_test_that_fails_is_no_measure_of_the_next(tmp_path: Path) -> None:
+    failing = Measure(probe.TestError("iperf3: unable to connect", 600 * MB))
+    tests = throughput.Tests(TABLE, tmp_path, Meter(tmp_path, None), failing)
+    with pytest.raises(RefusedError, match="iperf3: unable to connect"):
+        tests.run_by_command({})
+    again = throughput.Tests(TABLE, tmp_path, Meter(tmp_path, None), Measure())
+    assert again.run_by_command({})["down_mbps"] == 20.0
+
+
 def test_on_a_metered_link_a_test_takes_what_there_is_to_spare_and_no_more(
     tmp_path: Path,
 ) -> None:
