@@ -9,7 +9,7 @@ Rules
     busy, the uplink is a backup, or the clock cannot tell the month; it is looked at again
     after `RETRY_S`.
  4. No test begins, by command or not, that would probably pass the month's bytes: one takes
-    as many as the largest before it, and `likely_bytes` before the first.
+    as many as the largest before it that ended well, and `likely_bytes` before the first.
  5. None begins either where a metered link has not enough to spare, a quarter more than that;
     and one that passes what it may take is ended.
 """

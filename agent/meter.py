@@ -47,6 +47,14 @@ class Meter:
         """How slow to measure from the next window on."""
         return metered.STEPS[self._step]
 
+    def begin(self, config: Config) -> None:
+        """Know the budget before the first window: a test by command may come sooner."""
+        if config.metered is not None:
+            normal_s = schedule.echo_interval_s(config.reading.window_s)
+            with self._lock:
+                self._budget = config.metered.monthly_mb * _MB
+                self._costs = traffic.costs(config, normal_s, has_ipv6=False)
+
     def slowed(self, config: Config) -> Config:
         """The configuration with windows as long as they have to be.
 

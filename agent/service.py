@@ -58,6 +58,7 @@ class Service:
         self._traffic = Traffic()
         self._meter = Meter(config.spool.path, _newest(self._spool))
         self._tests = Tests(config.throughput, config.spool.path, self._meter)
+        self._meter.begin(self._asked())
         doing = Doing(self._config, self._spool, lambda asked: self._publisher.resend(asked))
         self._control = Control(
             config.site,

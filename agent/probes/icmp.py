@@ -25,6 +25,8 @@ from agent.probes.echo import COOKIE_BYTES, Reply, open_echo_socket, packet
 from agent.schedule import ECHO_TIMEOUT_S
 
 _JITTER = 0.2
+_HEED_S = 5.0
+"""An interval that was changed is heeded within this time."""
 _CLOCK_STEP_NS = 500_000
 """Less than a step that would matter, more than slewing moves a clock between two rounds."""
 _MAX_WAITING = 200_000
@@ -134,9 +136,13 @@ class Prober:
         poller.register(self._wake, select.POLLIN)
         slot_s = time.monotonic() + _JITTER * self.interval_s
         while not self._stopping:
-            due_s = slot_s + self._rng.uniform(-_JITTER, _JITTER) * self.interval_s
-            if poller.poll(max(0.0, due_s - time.monotonic()) * 1000):
-                return
+            interval_s = self.interval_s
+            due_s = slot_s + self._rng.uniform(-_JITTER, _JITTER) * interval_s
+            while interval_s == self.interval_s and (left_s := due_s - time.monotonic()) > 0:
+                if poller.poll(min(left_s, _HEED_S) * 1000):
+                    return
+            if interval_s != self.interval_s:  # the old one may have been minutes
+                slot_s = min(slot_s, time.monotonic())
             with self._lock:
                 self._receive()
                 self._forget_lost()

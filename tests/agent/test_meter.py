@@ -108,6 +108,18 @@ def test_windows_grow_to_twice_the_last_at_most_so_that_the_server_waits_long_en
     assert lengths_s == [60, 120, 240, 480, 960, 1920, 3600]
 
 
+def test_a_test_before_the_first_window_has_its_limit_and_is_counted(tmp_path: Path) -> None:
+    meter = Meter(tmp_path, None)
+    meter.begin(configured(tmp_path, 500))
+    spare = meter.spare_bytes(by_command=True)
+    assert spare is not None
+    assert 0 < spare < 500 * MB
+
+    meter.add_test(100 * MB)
+
+    assert (meter.spare_bytes(by_command=True) or 0) <= spare - 100 * MB
+
+
 def test_an_orderly_end_keeps_what_was_used(tmp_path: Path) -> None:
     meter, asked = Meter(tmp_path, None), configured(tmp_path, 500)
     meter.observe(reading(), asked, 0, NOW_S, 0.0)

@@ -142,6 +142,13 @@ def test_echoes_come_at_random_moments_around_their_interval(lone: Namespace) ->
 
 
 @pytest.mark.needs_root
+def test_a_shorter_interval_is_heeded_though_a_long_one_was_waited_for(lone: Namespace) -> None:
+    with probing(lone, "127.0.0.1", interval_s=900.0) as prober:
+        prober.interval_s = 0.05
+        assert collect(prober, 10)
+
+
+@pytest.mark.needs_root
 def test_a_window_gets_the_echoes_sent_in_it_each_once(lone: Namespace) -> None:
     with probing(lone, "127.0.0.1") as prober:
         start_s = time.monotonic()
