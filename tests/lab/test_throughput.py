@@ -22,6 +22,9 @@ DOWN_MBPS, UP_MBPS = 20.0, 10.0
 TOLERANCE = 0.1
 """Of the rate. What is measured is TCP's share of it (95 %); an upload over HTTP also counts
 what the sender's buffers still hold at its end."""
+ATTEMPTS = 3
+"""A machine busy with other work takes from a rate and never adds to it: none of the tests may
+find more than the link gives, and the best of them all of it."""
 TOLERANCE_BYTES = 0.1
 """Of the interface's counters, which count headers and acknowledgements, too."""
 
@@ -91,20 +94,28 @@ def _run(
     return told
 
 
-def _assert_true(told: dict[str, Any], method: str) -> None:
-    result = told["result"]
-    assert result["method"] == method
-    assert result["down_mbps"] == pytest.approx(DOWN_MBPS, rel=TOLERANCE)
-    assert result["up_mbps"] == pytest.approx(UP_MBPS, rel=TOLERANCE)
-    passed = told["received"] + told["sent"]
-    assert result["bytes"] == pytest.approx(passed, rel=TOLERANCE_BYTES)
-    assert result["latency_loaded_ms"] > 2 * result["latency_ms"] > 0
+def _find_the_rates(link: Link, method: str, server: str, **environment: str) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        told = _run(link, method, server, 0, **environment)
+        result = told["result"]
+        assert result["method"] == method
+        passed = told["received"] + told["sent"]
+        assert result["bytes"] == pytest.approx(passed, rel=TOLERANCE_BYTES)
+        assert result["latency_loaded_ms"] > 2 * result["latency_ms"] > 0
+        assert result["down_mbps"] <= DOWN_MBPS * (1 + TOLERANCE)
+        assert result["up_mbps"] <= UP_MBPS * (1 + TOLERANCE)
+        slow = result["down_mbps"] < DOWN_MBPS * (1 - TOLERANCE) or result["up_mbps"] < UP_MBPS * (
+            1 - TOLERANCE
+        )
+        if not slow:
+            return
+        assert attempt < ATTEMPTS, f"the link gives {DOWN_MBPS} and {UP_MBPS} Mbit/s: {result}"
 
 
 def test_speedtest_finds_the_rates_of_the_link_and_its_latency_under_load(link: Link) -> None:
     server = _mini(link, 8080)
     try:
-        _assert_true(_run(link, "speedtest", f"http://{SERVER}:8080/mini"), "speedtest")
+        _find_the_rates(link, "speedtest", f"http://{SERVER}:8080/mini")
     finally:
         _end(server)
 
@@ -119,7 +130,7 @@ def test_speedtest_over_tls_believes_only_a_certificate_that_is_trusted(
     try:
         refused = _run(link, "speedtest", url)
         assert f"speedtest to {url}: " in refused["error"]
-        _assert_true(_run(link, "speedtest", url, SSL_CERT_FILE=str(authority.ca)), "speedtest")
+        _find_the_rates(link, "speedtest", url, SSL_CERT_FILE=str(authority.ca))
     finally:
         _end(server)
 
@@ -127,7 +138,7 @@ def test_speedtest_over_tls_believes_only_a_certificate_that_is_trusted(
 def test_iperf3_finds_the_same(link: Link) -> None:
     server = _iperf3(link, 5202)
     try:
-        _assert_true(_run(link, "iperf3", f"{SERVER}:5202"), "iperf3")
+        _find_the_rates(link, "iperf3", f"{SERVER}:5202")
     finally:
         _end(server)
 
