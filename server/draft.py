@@ -51,7 +51,7 @@ class Draft:
         self._memory = memory
         self._store = store
         self._rules = rules
-        self._retain_s = retain_s
+        self.retain_s = retain_s
         self._healths: dict[str, Health] = {}
         self._streams: dict[tuple[str, str], StreamRow] = {}
         self._firing: dict[tuple[str, Kind], Incident | None] = {}
@@ -230,7 +230,7 @@ class Draft:
         for topic, payload in spoken.letters:
             self.post(topic, payload)
             if not incident.firing:
-                self._store.clear_later(topic, now + self._retain_s)
+                self._store.clear_later(topic, now + self.retain_s)
 
     def _health_rows(self) -> list[HealthRow]:
         touched = {**{site: self.health(site) for site in self._places}, **self._healths}

@@ -13,22 +13,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent import wire
-from server import health, payloads, remarks, voice
+from server import health, moving, payloads, remarks, voice
 from server.draft import Draft, Memory
 from server.groupwork import Groupwork
 from server.intake import Intake, Message, Progress, Taken
-from server.model import UNREGISTERED, GroupRules, Kind, Rules, Site
-from server.store import (
-    Letter,
-    Store,
-    StoreError,
-)
+from server.model import GroupRules, Kind, Rules
+from server.store import Letter, Store, StoreError
 
 _ALIVE_S = 5.0
 """How often the sign of our own life is written, when nothing else is."""
-
-_NOWHERE = (UNREGISTERED, UNREGISTERED)
-"""Where the state of a site stands that the registry does not know."""
 
 log = logging.getLogger(__name__)
 
@@ -239,60 +232,7 @@ class Ingest:
     def _apply_registry(self, now: float) -> int:
         draft = self._draft()
         with self._store.transaction():
-            self._clear_resolved(draft, now)
-            for site in self._memory.registry.values():
-                self._apply_site(draft, site, now)
-            self._move_groups(draft)
+            moving.apply(draft, self._memory, self._store, now)
             draft.save(now)
         draft.merge()
         return draft.posts
-
-    def _move_groups(self, draft: Draft) -> None:
-        """Tell of a group where its members are now."""
-        known = self._memory.registry
-        for group in [one for one in self._memory.firing.values() if one.sites]:
-            places = tuple(
-                (known[site].district, known[site].isp) if site in known else place
-                for site, place in zip(group.sites, group.places, strict=True)
-            )
-            if places == group.places:
-                continue
-            for left in set(group.places) - set(places):
-                draft.post(wire.alert_topic(*left, group.id), b"")
-            draft.put_incident(group.revised(places=places, why="a member moved"))
-
-    def _clear_resolved(self, draft: Draft, now: float) -> None:
-        """Clear what still stands resolved of a site under a district or ISP that it has left."""
-        standing = set(self._store.clear_due(math.inf))
-        for incident in self._store.incidents(now - self._retain_s) if standing else ():
-            site = self._memory.registry.get(incident.site)
-            here = (incident.district, incident.isp)
-            topic = wire.alert_topic(*here, incident.id)
-            if site is None or topic not in standing or here == (site.district, site.isp):
-                continue
-            draft.post(topic, b"")
-            self._store.cleared(topic)
-
-    def _apply_site(self, draft: Draft, site: Site, now: float) -> None:
-        for kind in Kind:
-            incident = draft.firing(site.id, kind)
-            if incident is None:
-                continue
-            if site.retired:
-                draft.put_incident(incident.resolved(now, incident.cause))
-            elif (incident.district, incident.isp) != (site.district, site.isp):
-                topic = wire.alert_topic(incident.district, incident.isp, incident.id)
-                draft.post(topic, b"")
-                draft.put_incident(incident.revised(district=site.district, isp=site.isp))
-        stood = self._memory.places.get(site.id)
-        if site.retired:
-            if stood not in (None, _NOWHERE):
-                draft.move(site.id, None)
-            return
-        place = (site.district, site.isp)
-        if stood == place:
-            return
-        draft.move(site.id, place)
-        if stood == _NOWHERE:
-            for event in health.standing(draft.health(site.id), now):
-                draft.open(site.id, event)

@@ -120,8 +120,12 @@ ALLOWED: dict[str, set[str]] = {
         *("server.clock", "server.draft", "server.health", "server.store"),
         *("server.model", "agent.wire"),
     },
+    "server.moving": {
+        *("server.draft", "server.health", "server.store", "server.model", "agent.wire"),
+    },
     "server.ingest": {
         *(
+            "server.moving",
             "server.draft",
             "server.groupwork",
             "server.intake",

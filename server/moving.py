@@ -1,0 +1,75 @@
+"""What a changed registry does to states and alerts: they move, end, or begin."""
+
+from __future__ import annotations
+
+import math
+
+from agent import wire
+from server import health
+from server.draft import Draft, Memory
+from server.model import UNREGISTERED, Kind, Site
+from server.store import Store
+
+_NOWHERE = (UNREGISTERED, UNREGISTERED)
+"""Where the state of a site stands that the registry does not know."""
+
+
+def apply(draft: Draft, memory: Memory, store: Store, now: float) -> None:
+    """Follow the registry that `memory` has just taken over; inside a transaction."""
+    _clear_resolved(draft, memory, store, now)
+    for site in memory.registry.values():
+        _apply_site(draft, memory, site, now)
+    _move_groups(draft, memory)
+
+
+def _move_groups(draft: Draft, memory: Memory) -> None:
+    """Tell of a group where its members are now."""
+    known = memory.registry
+    for group in [one for one in memory.firing.values() if one.sites]:
+        places = tuple(
+            (known[site].district, known[site].isp) if site in known else place
+            for site, place in zip(group.sites, group.places, strict=True)
+        )
+        if places == group.places:
+            continue
+        for left in set(group.places) - set(places):
+            draft.post(wire.alert_topic(*left, group.id), b"")
+        draft.put_incident(group.revised(places=places, why="a member moved"))
+
+
+def _clear_resolved(draft: Draft, memory: Memory, store: Store, now: float) -> None:
+    """Clear what still stands resolved of a site under a district or ISP that it has left."""
+    standing = set(store.clear_due(math.inf))
+    for incident in store.incidents(now - draft.retain_s) if standing else ():
+        site = memory.registry.get(incident.site)
+        here = (incident.district, incident.isp)
+        topic = wire.alert_topic(*here, incident.id)
+        if site is None or topic not in standing or here == (site.district, site.isp):
+            continue
+        draft.post(topic, b"")
+        store.cleared(topic)
+
+
+def _apply_site(draft: Draft, memory: Memory, site: Site, now: float) -> None:
+    for kind in Kind:
+        incident = draft.firing(site.id, kind)
+        if incident is None:
+            continue
+        if site.retired:
+            draft.put_incident(incident.resolved(now, incident.cause))
+        elif (incident.district, incident.isp) != (site.district, site.isp):
+            topic = wire.alert_topic(incident.district, incident.isp, incident.id)
+            draft.post(topic, b"")
+            draft.put_incident(incident.revised(district=site.district, isp=site.isp))
+    stood = memory.places.get(site.id)
+    if site.retired:
+        if stood not in (None, _NOWHERE):
+            draft.move(site.id, None)
+        return
+    place = (site.district, site.isp)
+    if stood == place:
+        return
+    draft.move(site.id, place)
+    if stood == _NOWHERE:
+        for event in health.standing(draft.health(site.id), now):
+            draft.open(site.id, event)
