@@ -27,6 +27,8 @@ from agent.config import Mqtt
 _LOOK_S = 5.0
 """How often it is looked for what ends a wait early."""
 _CLOCK_STEP_S = 60
+ANEW_S = 600.0
+"""How long a connection on which something is refused is kept."""
 
 
 class Patience:
@@ -52,6 +54,13 @@ class Patience:
         """For other threads: somebody is there who may have mended what was refused."""
         self._hurried = True
         os.eventfd_write(self._wake, 1)
+
+    def anew(self, since_s: float) -> bool:
+        """Whether to leave a connection on which something is refused since then.
+
+        What was mended at the broker shows on a new one: after 10 minutes, or when somebody asks.
+        """
+        return self._hurried or time.monotonic() - since_s >= ANEW_S
 
     def wait(self, *, refused: bool | None, held: bool) -> None:
         """Wait after a connection that ended, or did not come about.

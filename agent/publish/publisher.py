@@ -185,7 +185,7 @@ class Publisher:
             connection.close()
             self._replies.extendleft(filter(None, reversed(connection.in_flight.values())))
         if self._goodbye is None:
-            self._disconnected(f"connection lost: {connection.why_lost}")
+            self._disconnected(connection.refused or f"connection lost: {connection.why_lost}")
 
     def _serve(self, connection: Connection) -> None:
         """Send and listen until the connection is lost or goodbye is asked for."""
@@ -193,7 +193,7 @@ class Publisher:
         next_backlog_s = begun_s + ACKS_WAIT_S
         idle_s = self._mqtt.keepalive_s / _LOOKS_A_PING if self._mqtt.keepalive_s < 16 else 1.1
         next_look_s = begun_s + RECOVER_S
-        told: str | None = None
+        told, told_s = "", 0.0
         first: int | None = None
         while connection.alive and self._goodbye is None:
             now_s = time.monotonic()
@@ -220,8 +220,10 @@ class Publisher:
                 self._progress_s = time.monotonic()
             if connection.refused and connection.refused != told:
                 told = connection.refused
-                log.warning("%s", told)
-                self._connected, self._state = False, told
+                told_s = time.monotonic()
+                self._disconnected(told)
+            if told and self._patience.anew(told_s):
+                return
 
     def _recover(self) -> None:
         for lost in self._drain.recover():

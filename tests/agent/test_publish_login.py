@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -35,6 +36,28 @@ def test_what_the_acl_refuses_is_told_once_where_the_broker_says_so(
         until(lambda: agent.publisher.state() == (False, told), WAIT_S, "the refusal")
 
     assert [record.message for record in caplog.records].count(told) == 1
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["after a time", "when somebody asks"])
+def test_what_was_mended_at_the_broker_shows_on_a_new_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    monkeypatch.setattr(patience, "ANEW_S", 1e6 if asked else 1.0)
+    acl = tmp_path / "acl"
+    others = "topic readwrite #\nuser _watcher\ntopic readwrite #\n"
+    acl.write_text(f"{others}user {SITE}\ntopic read #\n")
+    acl.chmod(0o644)
+    with (
+        Broker(tmp_path / "broker", extra=[f"acl_file {acl}"]) as broker,
+        rig(tmp_path, broker, held=2) as agent,
+    ):
+        until(lambda: "refuses" in agent.publisher.state()[1], WAIT_S, "the refusal")
+        acl.write_text(f"{others}user {SITE}\ntopic readwrite #\n")
+        os.kill(broker.pid, signal.SIGHUP)
+        if asked:
+            agent.publisher.hurry()
+        until(lambda: agent.publisher.state()[0] and agent.messages("readings"), WAIT_S, "readings")
+        assert agent.publisher.state()[1].startswith("connected")
 
 
 LEAKS = pytest.mark.filterwarnings(

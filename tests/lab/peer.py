@@ -142,6 +142,9 @@ class Peer:
         """Disconnect properly."""
         self._client.disconnect()
         self._client.loop_stop()
+        # No longer a cycle: the sockets that paho leaves open go with the client
+        self._client.on_connect = self._client.on_disconnect = None
+        self._client.on_message = self._client.on_subscribe = None
 
     def __enter__(self) -> Self:
         return self.connect()
