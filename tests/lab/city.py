@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from agent import clock
 from tests.lab.broker import Broker
 from tests.lab.net import Namespace, cable, child_environment
 from tests.lab.pki import Authority
@@ -50,6 +51,7 @@ class Agent(Service):
         self.config = folder / "agent.toml"
         self.spool = folder / "spool"
         self.command_prefix: list[str] = []
+        self.program = [PANTAU_AGENT]
         self.tables: dict[str, dict[str, Any]] = {
             "mqtt": {**city.broker.settings(site), "keepalive_s": 2},
             "spool": {"path": str(self.spool), "max_mb": 16},
@@ -69,22 +71,34 @@ class Agent(Service):
 
     def start(self) -> None:
         self.config.write_text(toml({"site": self.site}, self.tables))
-        run = [*self.command_prefix, PANTAU_AGENT, "run", "--config", str(self.config)]
+        run = [*self.command_prefix, *self.program, "run", "--config", str(self.config)]
         self.command = run if self.namespace is None else self.namespace.within(*run)
         super().start()
 
     def cut(self) -> None:
         """Nothing passes to or from the site any more, and nobody is told."""
-        self._centre().run("nft", f"add table inet {self._cable}")
+        rules = [f"add table inet {self._cable}"]
         for hook, way in (("input", "iifname"), ("output", "oifname")):
             chain = f"inet {self._cable} {hook}"
-            kind = f"{{ type filter hook {hook} priority 0; }}"
-            self._centre().run("nft", f"add chain {chain} {kind}")
-            self._centre().run("nft", f"add rule {chain} {way} {self._cable} drop")
+            rules.append(f"add chain {chain} {{ type filter hook {hook} priority 0; }}")
+            rules.append(f"add rule {chain} {way} {self._cable} drop")
+        self._centre().run("nft", "; ".join(rules))  # all at one instant
 
     def mend(self) -> None:
         """Everything passes again."""
         self._centre().run("nft", f"delete table inet {self._cable}")
+
+    def boot_anew(self, boot_id: str) -> None:
+        """Start it in what is to it a kernel that has just booted under this id."""
+        file = self.config.parent / "boot_id"
+        file.write_text(boot_id + "\n")
+        script = f'mount --bind {file} /proc/sys/kernel/random/boot_id && exec "$@"'
+        just_booted = str(-int(clock.uptime_s() - 1))
+        self.command_prefix = [
+            *("unshare", "--mount", "--time", "--boottime", just_booted, "--fork", "--kill-child"),
+            *("sh", "-c", script, "sh"),
+        ]
+        self.start()
 
     def _centre(self) -> Namespace:
         assert self._city.namespace is not None, "only sites of a city that is apart have a cable"

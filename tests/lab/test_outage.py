@@ -7,7 +7,6 @@ at the same time. Then all come back. The story is played once; each test asks o
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -87,7 +86,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Sto
         for site in (CUT, POWERLESS):
             city.agents[site].mend()
         city.agents[KILLED].start()
-        _boot_anew(city.agents[POWERLESS], folder)
+        city.agents[POWERLESS].boot_anew(OTHER_BOOT)
         for site in AWAY:
             until(lambda s=site: len(observer.alerts(s)) > 1, 90, f"the end of {site}'s outage")
         settled = {site: assert_settles(city, observer, one) for site, one in city.agents.items()}
@@ -120,19 +119,6 @@ def _blink(agent: Agent, observer: Observer, gone_at: float) -> float:
     until(lambda: time.time() >= gone_at + BLIP_S, 2 * BLIP_S, "the end of the blip")
     agent.mend()
     return seen.at
-
-
-def _boot_anew(agent: Agent, folder: Path) -> None:
-    """Start an agent in what is to it a kernel that has just booted."""
-    boot_id = folder / "boot_id"
-    boot_id.write_text(OTHER_BOOT + "\n")
-    script = f'mount --bind {boot_id} /proc/sys/kernel/random/boot_id && exec "$@"'
-    just_booted = str(-int(clock.uptime_s() - 1))
-    agent.command_prefix = [
-        *("unshare", "--mount", "--time", "--boottime", just_booted, "--fork", "--kill-child"),
-        *("sh", "-c", script, "sh"),
-    ]
-    agent.start()
 
 
 @pytest.mark.parametrize("site", AWAY)

@@ -1,0 +1,349 @@
+"""The backfill end to end: what a script did to a city, and what the ledger makes of it.
+
+Real agents in namespaces of their own, a real broker, a real ingest. All of it befalls one city
+at the same time: a link is cut for 60 windows (an hour of windows of 60 s; here they take 1 s), a
+device loses its power, an agent is killed, a device whose clock is 3 h slow loses its link, and
+an ISP's five sites go while the power of a district goes. Then all come back, and their backlogs.
+
+The judge knows nothing but the record of what the script did and when (`tests.lab.record`), and
+what an operator saw at the broker. Seconds that an agent saw must be right to the second: each
+edge may be off by `SEEN_S`, and by how late this machine wakes those who sleep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agent.wire import epoch, iso
+from tests.lab.city import Agent, City
+from tests.lab.observer import Observer, Seen
+from tests.lab.pki import Authority
+from tests.lab.record import NOTHING, Bounds, Deed, Pacemaker, Record, read
+from tests.wait import until
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.slow]
+
+LINK, POWER, KILLED, CLOCK = "link-0001", "power-0001", "killed-0001", "clock-0001"
+ISP = [f"isp-000{n}" for n in range(1, 6)]
+DARK = [f"dark-000{n}" for n in range(1, 4)]
+CALM = [f"calm-000{n}" for n in range(1, 4)]
+CUT = [LINK, CLOCK, *ISP]
+UNPOWERED = [POWER, *DARK]
+AWAY = [*CUT, *UNPOWERED, KILLED]
+SITES = [*AWAY, *CALM]
+ALONE = [LINK, POWER, KILLED, CLOCK]
+_ROWS = [
+    *[f"{site},{site},of-{site},net-of-{site}," for site in ALONE],
+    *[f"{site},{site},of-{site},biznet," for site in ISP],
+    *[f"{site},{site},lembeh,{'telkom' if n % 2 else 'icon'},l-1" for n, site in enumerate(DARK)],
+    *[f"{site},{site},of-{site},telkom," for site in CALM],
+]
+CAUSE = {
+    **dict.fromkeys((LINK, CLOCK), "link"),
+    **dict.fromkeys(UNPOWERED, "power"),
+    KILLED: "agent",
+}
+
+WINDOW_S = 1.0
+LINK_S, REST_S = 60 * WINDOW_S, 30.0
+"""How long the one link is away, and how long everything else, at least."""
+CLOCK_SLOW_S = 3 * 3600
+ECHO_TIMEOUT_S = 2.0
+"""A window's reading is made so long after its end: what stops before takes the window along."""
+SEEN_S = 1.0
+"""An edge in `dead` is that of an echo (11 a window), and the ledger keeps whole seconds."""
+CONFIRM_S = 8
+"""Longer than the broker takes to miss all who went at once, as the default of 30 s is."""
+_ROUNDED_S = 0.1
+"""A report has minutes of three decimals."""
+_RETURN_S = 150.0
+"""Longer than an agent ever waits between two attempts to connect."""
+_HEALTH = {
+    "offline_confirm_s": CONFIRM_S,
+    "silence_windows": 20,
+    "raise_windows": 25,
+    "clear_windows": 3,
+}
+
+
+class Story(NamedTuple):
+    """What was done, and what was seen of it."""
+
+    record: Path
+    slack_s: float
+    observer: Observer
+    mended_at: float
+    begin_at: float
+    end_at: float
+    incidents: list[dict[str, Any]]
+    report: dict[str, Any]
+
+    def deed(self, what: str, site: str) -> Deed:
+        """The only deed of this kind done to a site."""
+        (deed,) = [one for one in read(self.record) if (one.what, one.site) == (what, site)]
+        return deed
+
+    def outage(self, site: str) -> dict[str, Any]:
+        """The only outage of a site in the ledger."""
+        found = [one for one in self.incidents if one["sites"] == [site]]
+        (outage,) = [one for one in found if one["kind"] == "site_offline"]
+        return outage
+
+    def group(self, *sites: str) -> dict[str, Any]:
+        """The only group of just these sites in the ledger."""
+        groups = [one for one in self.incidents if one["kind"] == "group_outage"]
+        (group,) = [one for one in groups if sorted(one["sites"]) == sorted(sites)]
+        return group
+
+    def charged(self, site: str, what: str) -> float:
+        """Seconds of the report's numerator, of down, or unmeasured."""
+        (row,) = [one for one in self.report["rows"] if one["site"] == site]
+        return 60 * float(row[f"{what}_min"])
+
+    # What the record says of it
+
+    def seen(self, site: str) -> tuple[Bounds, Bounds]:
+        """When a link went and when it came back, as an agent that lives sees it."""
+        return self._about(self.deed("cut", site)), self._about(self.deed("mend", site))
+
+    def unseen(self, site: str) -> tuple[Bounds, Bounds]:
+        """From when to when an agent measured nothing; its last windows never became readings."""
+        died, back = self.deed("kill", site), self.deed("start", site)
+        lost_s = WINDOW_S + ECHO_TIMEOUT_S + self.slack_s
+        return Bounds(died.began_at - lost_s, died.ended_at), self._about(back)
+
+    def _about(self, deed: Deed) -> Bounds:
+        return Bounds(deed.began_at - self.slack_s, deed.ended_at + self.slack_s)
+
+    def down(self, site: str) -> Bounds:
+        """How long the site was down."""
+        if site in CUT:
+            began, ended = self.seen(site)
+            return began.until(ended)
+        if site in UNPOWERED:
+            began, ended = self.unseen(site)
+            return began.until(ended)
+        return NOTHING
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("backfill")
+    record = Record(folder / "record.jsonl")
+    city = City(folder / "city", authority, SITES, apart=True, health=_HEALTH)
+    table = folder / "town.csv"
+    table.write_text("\n".join(["site,name,district,isp,power_area", *_ROWS, ""]))
+    with city, Observer(city.broker, city.namespace) as observer, Pacemaker() as pacemaker:
+        city.pantau("sites", "import", str(table))
+        for agent in city.agents.values():
+            agent.tables["targets"] = {"domestic": [city.broker.host]}
+        slow = city.agents[CLOCK]
+        slow.program = [sys.executable, "-m", "tests.lab.wrong_clock", f"-{CLOCK_SLOW_S}"]
+        for agent in city.agents.values():
+            agent.start()
+        for site in SITES:
+            until(lambda s=site: len(observer.live_readings(s)) > 2, 90, f"readings of {site}")
+        begin_at = time.time()
+        _fell(city, record)
+        _confirmed(city, observer)
+        mended_at = _came_back(city, observer, record)
+        end_at = time.time()
+        _settled(city, observer, end_at)
+        report = city.rows(
+            *("report", "availability", "--by", "site", "--recompute"),
+            *("--from", iso(begin_at), "--to", iso(end_at)),
+        )
+        yield Story(
+            record.file,
+            SEEN_S + 2 * pacemaker.late_s,
+            observer,
+            mended_at,
+            begin_at,
+            end_at,
+            list(city.rows("incidents")),
+            next(iter(report)),
+        )
+
+
+def _fell(city: City, record: Record) -> None:
+    """Everything at the same time, or nearly."""
+    for site in (*CUT, *UNPOWERED):
+        with record.doing("cut", site):
+            city.agents[site].cut()
+    for site in (*UNPOWERED, KILLED):
+        with record.doing("kill", site):
+            city.agents[site].kill9()
+
+
+def _confirmed(city: City, observer: Observer) -> None:
+    """All of it is told, and stands long enough."""
+    enough_at = time.time() + REST_S
+    for site in AWAY:
+        until(lambda s=site: observer.alerts(s), 90, f"an alert that names {site}")
+    until(lambda: list(city.status().values()).count("offline") == len(AWAY), 60, "all offline")
+    until(lambda: time.time() > enough_at, 2 * REST_S, "the time to pass")
+
+
+def _came_back(city: City, observer: Observer, record: Record) -> float:
+    """All of it is mended, the one link last; gives when the first was."""
+    mended_at = time.time()
+    for site in (CLOCK, *ISP):
+        _mend(city.agents[site], record)
+    for site in UNPOWERED:
+        city.agents[site].mend()
+        with _started(observer, record, site):
+            city.agents[site].boot_anew(str(uuid.uuid4()))
+    with _started(observer, record, KILLED):
+        city.agents[KILLED].start()
+    cut = next(one for one in read(record.file) if (one.what, one.site) == ("cut", LINK))
+    until(lambda: time.time() > cut.ended_at + LINK_S, 2 * LINK_S, "the link's hour to pass")
+    _mend(city.agents[LINK], record)
+    until(lambda: set(city.status().values()) == {"online"}, _RETURN_S, "all to be online")
+    return mended_at
+
+
+def _mend(agent: Agent, record: Record) -> None:
+    with record.doing("mend", agent.site):
+        agent.mend()
+
+
+@contextlib.contextmanager
+def _started(observer: Observer, record: Record, site: str) -> Iterator[None]:
+    """The body starts an agent; it has started at the latest when a reading of it is heard."""
+    since = time.time()
+    with record.doing("start", site):
+        yield
+        until(lambda: observer.live_readings(site, since=since), 90, f"a reading of {site}")
+
+
+def _settled(city: City, observer: Observer, end_at: float) -> None:
+    """All that was measured until then is stored, and everything that is to be told is told."""
+
+    def through(site: str) -> bool:
+        """Whether all of the site's newest stream is there, and reaches beyond the end."""
+        last = observer.live_readings(site)[-1]
+        newest = last.body["readings"][-1]
+        taken_in = observer.through(site, last.body["stream"]) >= newest["seq"]
+        return taken_in and last.at > end_at + WINDOW_S + ECHO_TIMEOUT_S
+
+    for site in SITES:
+        until(lambda s=site: through(s), 90, f"the backlog of {site}")
+
+    def over() -> bool:
+        return all(one["status"] == "resolved" for one in city.rows("incidents"))
+
+    until(over, 60, "everything to be resolved")
+
+
+# What an operator saw while it lasted
+
+
+def _told(story: Story, kind: str) -> list[Seen]:
+    """What was published of incidents of a kind before anything was mended."""
+    seen = story.observer.seen("alerts/")
+    return [s for s in seen if s.body and s.body["kind"] == kind and s.at < story.mended_at]
+
+
+@pytest.mark.parametrize("site", ALONE)
+def test_who_went_alone_was_told_alone_and_at_first_without_a_cause(
+    story: Story, site: str
+) -> None:
+    (alert,) = [s for s in _told(story, "site_offline") if s.body["sites"] == [site]]
+    went = min(one.began_at for one in read(story.record) if one.site == site)
+    assert (alert.body["status"], alert.body["group"]) == ("firing", None)
+    assert alert.body["cause"]["verdict"] == "unknown"
+    assert alert.at >= went + CONFIRM_S
+
+
+@pytest.mark.parametrize(("sites", "cause"), [(ISP, "isp"), (DARK, "power")])
+def test_who_went_together_was_told_together_with_a_guess_and_nobody_of_them_alone(
+    story: Story, sites: list[str], cause: str
+) -> None:
+    copies = [s.body for s in _told(story, "group_outage") if set(s.body["sites"]) <= set(sites)]
+    assert {site for body in copies for site in body["sites"]} == set(sites)
+    assert len({body["id"] for body in copies}) == 1
+    assert {body["cause"]["verdict"] for body in copies} == {cause}
+    alone = [s.body for s in _told(story, "site_offline") if set(s.body["sites"]) & set(sites)]
+    assert alone == []
+
+
+def test_nothing_was_told_of_anybody_who_lived_on(story: Story) -> None:
+    assert [s.body for site in CALM for s in story.observer.alerts(site)] == []
+
+
+# The ledger afterwards
+
+
+def test_the_ledger_has_each_outage_once_and_nothing_else(story: Story) -> None:
+    told = sorted((one["kind"], *sorted(one["sites"])) for one in story.incidents)
+    groups = [("group_outage", *sites) for sites in (ISP, DARK)]
+    assert told == sorted([*groups, *(("site_offline", site) for site in AWAY)])
+
+
+@pytest.mark.parametrize("site", [*ALONE, *DARK])
+def test_the_cause_is_what_was_done(story: Story, site: str) -> None:
+    outage = story.outage(site)
+    assert outage["cause"]["verdict"] == CAUSE[site], outage
+    assert outage["cause"]["evidence"]
+
+
+@pytest.mark.parametrize(("sites", "cause"), [(ISP, "isp"), (DARK, "power")])
+def test_the_group_has_its_cause_and_its_members_name_it(
+    story: Story, sites: list[str], cause: str
+) -> None:
+    group = story.group(*sites)
+    assert group["cause"]["verdict"] == cause, group
+    for site in sites:
+        revisions = story.outage(site)["revisions"]
+        assert group["id"] in {one["group"] for one in revisions}, revisions
+
+
+@pytest.mark.parametrize("site", AWAY)
+def test_the_outage_opened_with_the_last_sign_of_life_before_it(story: Story, site: str) -> None:
+    went = min(one.began_at for one in read(story.record) if one.site == site)
+    opened_at = epoch(story.outage(site)["opened_at"])
+    assert opened_at in Bounds(went - 3 * WINDOW_S - story.slack_s, went + story.slack_s)
+
+
+# Availability
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_down_is_what_was_done_to_the_second_where_the_agent_saw_it(
+    story: Story, site: str
+) -> None:
+    down = story.down(site)
+    assert story.charged(site, "down") in down, down
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_up_is_all_the_rest(story: Story, site: str) -> None:
+    """But for the agent that was killed: nobody measured, and nobody is charged."""
+    period_s = story.end_at - story.begin_at
+    away = story.down(site)
+    if site == KILLED:
+        began, ended = story.unseen(site)
+        away = began.until(ended)
+        assert story.charged(site, "unmeasured") in away
+    unheard_s = ECHO_TIMEOUT_S + WINDOW_S + story.slack_s if site in UNPOWERED else 0.0
+    low = period_s - away.high - unheard_s - _ROUNDED_S
+    up = Bounds(low, period_s - away.low + _ROUNDED_S)
+    assert story.charged(site, "numerator") in up, up
+
+
+@pytest.mark.parametrize("site", CALM)
+def test_who_lived_on_was_up_all_the_while(story: Story, site: str) -> None:
+    assert story.charged(site, "down") == 0
+    assert story.charged(site, "unmeasured") == 0
+
+
+def test_the_stored_readings_give_the_same_availability_as_the_ledger(story: Story) -> None:
+    assert story.report["same_as_ledger"] is True
