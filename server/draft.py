@@ -21,6 +21,7 @@ from server.health import (
     Resolved,
     due_at,
 )
+from server.inforce import InForce
 from server.model import Cause, Incident, Kind, Rules, Site, unregistered
 from server.past import Past, Runs
 from server.store import HealthRow, NewReading, Store, StreamRow
@@ -30,6 +31,7 @@ from server.store import HealthRow, NewReading, Store, StreamRow
 class Memory:
     """What ingest remembers of the store, so that a reading costs no query."""
 
+    in_force: InForce
     registry: dict[str, Site] = field(default_factory=dict)
     healths: dict[str, Health] = field(default_factory=dict)
     places: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -37,6 +39,21 @@ class Memory:
     firing: dict[tuple[str, Kind], Incident] = field(default_factory=dict)
     anchors: dict[str, Anchors] = field(default_factory=dict)
     runs: Runs = field(default_factory=dict)
+    dues: dict[str, float | None] = field(default_factory=dict)
+    """When time alone may change each site, as stored."""
+    judged_by: dict[str, Rules] = field(default_factory=dict)
+
+    def take_over(self, registry: dict[str, Site], in_force: InForce) -> None:
+        """Go by another registry, and by other rules, from now on."""
+        self.registry, self.in_force = registry, in_force
+        self.judged_by = {}
+
+    def rules(self, site: str) -> Rules:
+        """The rules that judge a site."""
+        found = self.judged_by.get(site)
+        if found is None:
+            found = self.judged_by[site] = self.in_force.rules(self.site(site))
+        return found
 
     def site(self, site: str) -> Site:
         """The site of the registry, or a stand-in for one it does not know."""
@@ -47,10 +64,9 @@ class Memory:
 class Draft:
     """The changes of one transaction."""
 
-    def __init__(self, memory: Memory, store: Store, rules: Rules, retain_s: float) -> None:
+    def __init__(self, memory: Memory, store: Store, retain_s: float) -> None:
         self._memory = memory
         self._store = store
-        self._rules = rules
         self.retain_s = retain_s
         self._healths: dict[str, Health] = {}
         self._streams: dict[tuple[str, str], StreamRow] = {}
@@ -63,6 +79,7 @@ class Draft:
         self._bodies: dict[tuple[int, int], bytes] = {}
         self.rows: list[NewReading] = []
         self._anchors: dict[str, Anchors] = {}
+        self._dues: dict[str, float | None] = {}
         self.past = Past(memory.runs, store)
         self.posts = 0
 
@@ -74,6 +91,10 @@ class Draft:
     def put_health(self, health: Health) -> None:
         """Change a site's health."""
         self._healths[health.site] = health
+
+    def rules(self, site: str) -> Rules:
+        """The rules that judge a site."""
+        return self._memory.rules(site)
 
     def anchors(self, site: str) -> Anchors:
         """What anchors the times of a site's boots."""
@@ -238,7 +259,8 @@ class Draft:
         for site, health in touched.items():
             district, isp = self._places.get(site) or self._memory.places[site]
             run = self.past.run(site)
-            rows.append(HealthRow(health, due_at(health, self._rules), district, isp, run))
+            due = self._dues[site] = due_at(health, self.rules(site))
+            rows.append(HealthRow(health, due, district, isp, run))
         return rows
 
     def merge(self) -> None:
@@ -247,6 +269,7 @@ class Draft:
         memory.streams.update(self._streams)
         memory.places.update(self._places)
         memory.anchors.update(self._anchors)
+        memory.dues.update(self._dues)
         self.past.merge()
         for site in self._places:
             memory.healths.setdefault(site, Health(site))
@@ -259,3 +282,4 @@ class Draft:
         for site in self._dropped:
             memory.healths.pop(site, None)
             memory.places.pop(site, None)
+            memory.dues.pop(site, None)

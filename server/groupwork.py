@@ -25,6 +25,7 @@ class Desk(Protocol):
     """What of a transaction is needed; see `server.draft.Draft`."""
 
     def health(self, site: str) -> Health: ...
+    def rules(self, site: str) -> Rules: ...
     def firing(self, site: str, kind: Kind) -> Incident | None: ...
     def put_incident(self, incident: Incident) -> None: ...
     def hold(self, site: str) -> None: ...
@@ -33,10 +34,9 @@ class Desk(Protocol):
 class Groupwork:
     """What is remembered from tick to tick; a restart may forget it."""
 
-    def __init__(self, store: Store, rules: GroupRules, health_rules: Rules) -> None:
+    def __init__(self, store: Store, rules: GroupRules) -> None:
         self._store = store
         self._rules = rules
-        self._health_rules = health_rules
         self._looked_at = 0.0
         self._held: set[str] | None = None  # None: just started
         self._taken: dict[str, float] = {}
@@ -74,7 +74,8 @@ class Groupwork:
             if not site.registered:
                 continue
             health = desk.health(site.id)
-            one = self._away(site, health, desk.firing(site.id, Kind.SITE_OFFLINE))
+            outage = desk.firing(site.id, Kind.SITE_OFFLINE)
+            one = _away(site, health, outage, desk.rules(site.id))
             if one is not None:
                 away[site.id] = one
             elif health.status in (Status.ONLINE, Status.DEGRADED):
@@ -108,17 +109,6 @@ class Groupwork:
             if outage is not None and outage.group is None and not outage.told:
                 desk.put_incident(outage.revised(why="it waited for its group"))
 
-    def _away(self, site: Site, health: Health, outage: Incident | None) -> Away | None:
-        seen, rules = health.seen, self._health_rules
-        window_s = seen.window_s if seen else rules.default_window_s
-        if outage is not None:
-            will_at = outage.detected_at - rules.offline_confirm_s
-            return Away(site, groups.went_at(outage.opened_at, window_s, will_at), outage)
-        if health.confirm_at is None or health.status is Status.OFFLINE:
-            return None
-        will_at = health.confirm_at - rules.offline_confirm_s
-        return Away(site, groups.went_at(health.heard_at, window_s, will_at), None)
-
     def _ended(self, group: Incident, away: int) -> Sequence[Cause]:
         """The causes of the members' outages that have ended; asked again when more are back."""
         key = (group.id, away)
@@ -128,3 +118,15 @@ class Groupwork:
             }
             self._returned[key] = [one.cause for one in self._store.covered(group.id)]
         return self._returned[key]
+
+
+def _away(site: Site, health: Health, outage: Incident | None, rules: Rules) -> Away | None:
+    seen = health.seen
+    window_s = seen.window_s if seen else rules.default_window_s
+    if outage is not None:
+        will_at = outage.detected_at - rules.offline_confirm_s
+        return Away(site, groups.went_at(outage.opened_at, window_s, will_at), outage)
+    if health.confirm_at is None or health.status is Status.OFFLINE:
+        return None
+    will_at = health.confirm_at - rules.offline_confirm_s
+    return Away(site, groups.went_at(health.heard_at, window_s, will_at), None)

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent import wire
-from server import health, moving, payloads, remarks, voice
+from server import health, inforce, moving, payloads, remarks, rules, voice
 from server.draft import Draft, Memory
 from server.groupwork import Groupwork
+from server.inforce import InForce
 from server.intake import Intake, Message, Progress, Taken
 from server.model import GroupRules, Kind, Rules
+from server.rules import RuleBook, RulesError
 from server.store import Letter, Store, StoreError
 
 _ALIVE_S = 5.0
@@ -39,18 +41,18 @@ class Ingest:
     def __init__(
         self,
         store: Store,
-        rules: Rules,
+        default: Rules,
         resolved_retain_s: float,
         group_rules: GroupRules = GroupRules(),  # noqa: B008  # frozen
     ) -> None:
         self._store = store
-        self._rules = rules
         self._retain_s = resolved_retain_s
-        self._memory = Memory()
+        self._default = default
+        self._memory = Memory(inforce.of_default(default))
         self._version = -1
         self._changes_at = math.inf
         self._alive_at = 0.0
-        self._groupwork = Groupwork(store, group_rules, rules)
+        self._groupwork = Groupwork(store, group_rules)
         self._load()
 
     def _load(self) -> None:
@@ -58,6 +60,7 @@ class Ingest:
         for row in self._store.healths():
             memory.healths[row.health.site] = row.health
             memory.places[row.health.site] = (row.district, row.isp)
+            memory.dues[row.health.site] = row.due_at
             if row.run is not None:
                 memory.runs[row.health.site] = row.run
         memory.anchors = dict(self._store.boots())
@@ -65,7 +68,7 @@ class Ingest:
             memory.firing[incident.site, incident.kind] = incident
 
     def _draft(self) -> Draft:
-        return Draft(self._memory, self._store, self._rules, self._retain_s)
+        return Draft(self._memory, self._store, self._retain_s)
 
     def take(self, messages: Sequence[Message], now: float, *, caught_up: bool) -> Taken:
         """Commit a batch. Only afterwards may it be acknowledged.
@@ -94,7 +97,7 @@ class Ingest:
 
     def _take(self, messages: Sequence[Message], now: float, *, caught_up: bool) -> Taken:
         draft = self._draft()
-        intake = Intake(draft, self._store, self._rules, caught_up=caught_up)
+        intake = Intake(draft, self._store, caught_up=caught_up)
         with self._store.transaction():
             for message in messages:
                 try:
@@ -145,11 +148,12 @@ class Ingest:
             self._store.posted(posted)
             for site in due:
                 one = draft.health(site)
-                due_at = health.due_at(one, self._rules)
+                judged_by = draft.rules(site)
+                due_at = health.due_at(one, judged_by)
                 if due_at is not None and due_at > proven_at:
                     unproven = True
                 else:
-                    draft.apply(*health.expire(one, now, self._rules))
+                    draft.apply(*health.expire(one, now, judged_by))
             if grouping:
                 fired = [one for one in firing.values() if one.kind is Kind.GROUP_OUTAGE]
                 self._groupwork.step(draft, self._memory.registry.values(), fired, now)
@@ -208,15 +212,26 @@ class Ingest:
             self._store.promote(now)
             version = self._store.registry_version()
         memory = self._memory
-        before, memory.registry = memory.registry, self._store.sites()
+        before = memory.registry, memory.in_force
+        memory.take_over(self._store.sites(), self._in_force(now))
         try:
             posts = self._apply_registry(now)
         except StoreError:
-            memory.registry = before
+            memory.take_over(*before)
             raise
         self._version = version
         self._changes_at = self._store.next_change_at(now) or math.inf
         return said + posts
+
+    def _in_force(self, now: float) -> InForce:
+        """What judges from now on. Rules that [health] has made impossible are left out."""
+        store = self._store
+        try:
+            book = rules.parse(store.rules_text(), self._default)
+        except RulesError as err:
+            log.error("the imported rules are left out, import them again: %s", err)
+            book = RuleBook(self._default)
+        return InForce(book, store.contracts(), store.maintenances(), now)
 
     def _heed(self, now: float) -> int:
         """Take notice of what people said of incidents; gives letters added."""

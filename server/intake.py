@@ -14,7 +14,6 @@ import msgspec
 from agent import wire
 from server import clock, health
 from server.draft import Draft
-from server.model import Rules
 from server.store import FLAG_CORRECTED, FLAG_UNCERTAIN, NewReading, Store, StreamRow
 
 
@@ -53,10 +52,9 @@ class Taken:
 class Intake:
     """The messages of one transaction, taken in one after the other."""
 
-    def __init__(self, draft: Draft, store: Store, rules: Rules, *, caught_up: bool) -> None:
+    def __init__(self, draft: Draft, store: Store, *, caught_up: bool) -> None:
         self._draft = draft
         self._store = store
-        self._rules = rules
         self._caught_up = caught_up
         self.taken = Taken()
         self.touched: dict[tuple[str, str], None] = {}
@@ -79,7 +77,7 @@ class Intake:
                 self._draft.health(site),
                 presence,
                 message.received_at,
-                self._rules,
+                self._draft.rules(site),
                 retained=message.retain,
                 caught_up=self._caught_up,
             )
@@ -102,7 +100,7 @@ class Intake:
         if anchors is not known:
             draft.put_anchors(site, anchors)
         seqs, lost = row.seqs.forget_below(envelope.oldest)
-        state = draft.health(site)
+        state, rules = draft.health(site), draft.rules(site)
         number = 0
         for good in batch.good:
             reading = good.reading
@@ -117,7 +115,7 @@ class Intake:
             new = NewReading(row.id, reading.seq, now, when.taken_at, flags, number, good.place)
             draft.add_reading(new, good.raw)
             draft.past.add(site, good, when)
-            state, events = health.observe(state, reading, envelope, now, self._rules)
+            state, events = health.observe(state, reading, envelope, now, rules)
             if events:
                 draft.apply(state, events)
         for bad in batch.bad:

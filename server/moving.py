@@ -16,6 +16,9 @@ _NOWHERE = (UNREGISTERED, UNREGISTERED)
 
 def apply(draft: Draft, memory: Memory, store: Store, now: float) -> None:
     """Follow the registry that `memory` has just taken over; inside a transaction."""
+    for name, one in memory.healths.items():
+        if health.due_at(one, memory.rules(name)) != memory.dues.get(name):
+            draft.put_health(one)  # by other rules it is due at another time
     _clear_resolved(draft, memory, store, now)
     for site in memory.registry.values():
         _apply_site(draft, memory, site, now)

@@ -18,6 +18,9 @@ from server.model import Kind, Rules
 KINDS = (Kind.SITE_DEGRADED, Kind.ACCESS_POINT_OFFLINE, Kind.AGENT_PROBLEM)
 """The kinds of incident that troubles open."""
 
+_THROUGHPUT = "throughput"
+_TESTS_RUNNING = 2
+"""Tests of throughput are rare: two in a row decide."""
 _FAILING = {rung: f"{rung} failing" for rung in RUNGS}
 
 Judgement = Literal["bad", "between", "good"]
@@ -42,6 +45,7 @@ class Finding(NamedTuple):
     pattern: str  # its text, with {value} and {limit}
     value: float = 0.0
     limit: float = 0.0
+    running: int = 0  # so many in a row decide; 0: as the rules say
 
     def text(self) -> str:
         """The reason as an operator reads it."""
@@ -55,6 +59,8 @@ def raised(counts: tuple[Count, ...]) -> list[tuple[Kind, str]]:
 
 def count(counts: tuple[Count, ...], reading: Reading, rules: Rules) -> tuple[Count, ...]:
     """The counts after one more live window; the same object when nothing changed."""
+    if counts and not rules.floor_down_mbps:  # there may have been one
+        counts = tuple([one for one in counts if one.name != _THROUGHPUT])
     if not counts and _calm(reading, rules):
         return counts
     known = {one.name: one for one in counts}
@@ -77,11 +83,12 @@ def count(counts: tuple[Count, ...], reading: Reading, rules: Rules) -> tuple[Co
 def _next(one: Count, finding: Finding, rules: Rules) -> Count:
     if finding.judgement == "bad":
         bad = one.bad + 1
-        text = one.text or (finding.text() if bad >= rules.raise_windows else "")
+        enough = bad >= (finding.running or rules.raise_windows)
+        text = one.text or (finding.text() if enough else "")
         return Count(one.name, one.kind, bad, 0, text)
     if finding.judgement == "good":
         good = one.good + 1
-        text = "" if good >= rules.clear_windows else one.text
+        text = "" if good >= (finding.running or rules.clear_windows) else one.text
         return Count(one.name, one.kind, 0, good, text)
     return Count(one.name, one.kind, 0, 0, one.text)
 
@@ -103,6 +110,8 @@ def _calm(reading: Reading, rules: Rules) -> bool:
                 return False
     points = reading.access_points
     if points is not UNSET and not all(point.reachable for point in points.values()):
+        return False
+    if _is_slow(reading, rules):
         return False
     host = reading.host
     if host is UNSET:
@@ -128,6 +137,7 @@ def _findings(reading: Reading, rules: Rules) -> Iterator[Finding]:
             judgement = "good" if point.reachable else "bad"
             text = f"access point {name} unreachable".replace("{", "(").replace("}", ")")
             yield Finding(f"access point {name}", Kind.ACCESS_POINT_OFFLINE, judgement, text)
+    yield from _throughput(reading, rules)
     if reading.host is not UNSET:
         yield from _host(reading.host, rules)
 
@@ -157,6 +167,31 @@ def _rtt(echoes: Echoes | UnsetType, rules: Rules) -> Iterator[Finding]:
         "rtt_p50_ms to domestic {value:.0f} above {limit:g}",
         echoes.rtt_p50_ms,
         above,
+    )
+
+
+def _throughput(reading: Reading, rules: Rules) -> Iterator[Finding]:
+    tested, floor = reading.throughput, rules.floor_down_mbps
+    if tested is UNSET or tested.down_mbps is UNSET or not floor:
+        return
+    yield Finding(
+        _THROUGHPUT,
+        Kind.SITE_DEGRADED,
+        "bad" if _is_slow(reading, rules) else "good",
+        "down_mbps {value:.1f} below {limit:g}",
+        tested.down_mbps,
+        floor,
+        _TESTS_RUNNING,
+    )
+
+
+def _is_slow(reading: Reading, rules: Rules) -> bool:
+    """Whether a test of throughput stayed below the floor."""
+    tested = reading.throughput
+    return (
+        tested is not UNSET
+        and tested.down_mbps is not UNSET
+        and tested.down_mbps < rules.floor_down_mbps
     )
 
 

@@ -97,6 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.contracts": {"server.dates", "server.model", "agent.wire"},
     "server.replay": {"server.health", "server.model", "agent.wire"},
     "server.rules": {"server.model"},
+    "server.inforce": {"server.maintenance", "server.rules", "server.terms", "server.model"},
     "server.config": {"server.rules", "server.model"},
     # What health remembers of a site is what is stored of it.
     "server.timeline": {"agent.wire"},
@@ -112,8 +113,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.mqtt": {"server.config"},
     "server.deadman": {"server.config"},
     "server.draft": {
-        *("server.clock", "server.health", "server.past", "server.payloads", "server.store"),
-        *("server.voice", "server.model", "agent.wire"),
+        *("server.clock", "server.health", "server.inforce", "server.past", "server.payloads"),
+        *("server.store", "server.voice", "server.model", "agent.wire"),
     },
     "server.remarks": {"server.draft", "server.notes", "server.store"},
     "server.intake": {
@@ -126,6 +127,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.ingest": {
         *(
             "server.moving",
+            "server.inforce",
+            "server.rules",
             "server.draft",
             "server.groupwork",
             "server.intake",
@@ -180,6 +183,7 @@ PURE = (
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
     *("server.dates", "server.terms", "server.registry", "server.simulate_link"),
     *("server.maintenance", "server.rules", "server.contracts", "server.replay"),
+    "server.inforce",
 )
 """Decisions: no clock, no chance, no input or output. Time and a seeded source are arguments."""
 PURE_MAY_IMPORT = {

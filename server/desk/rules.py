@@ -93,7 +93,7 @@ def import_toml(args: argparse.Namespace) -> int:
     for line in changes:
         print(line)
     if version is not None:
-        print(f"version {version} is kept for rules show and preview; ingest goes by [health]")
+        print(f"version {version} is in force; a running ingest applies it within 10 s")
     else:
         print("nothing was changed" if changes else "nothing changes")
     return 0

@@ -284,7 +284,7 @@ def test_rules_are_versions_and_tell_what_says_so(run: Run, write: Write) -> Non
     )
     assert run("rules", "import", file).out == (
         "+ [isp.icon] raise_windows 5\n"
-        "version 1 is kept for rules show and preview; ingest goes by [health]\n"
+        "version 1 is in force; a running ingest applies it within 10 s\n"
     )
     assert run("rules", "import", file).out == "nothing changes\n"
 
