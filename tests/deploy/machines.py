@@ -6,10 +6,13 @@ on it, booted by systemd-nspawn as PID 1 and reached by ssh from the controller'
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -30,15 +33,25 @@ umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1
 mkdir -p "/sys/fs/cgroup/$NAME" && echo $$ > "/sys/fs/cgroup/$NAME/cgroup.procs" || exit 1
 exec systemd-nspawn --quiet --register=no --keep-unit --boot -D "$ROOT" -M "$NAME" \
   --network-namespace-path="/run/netns/$NS" --resolv-conf=off --timezone=off \
-  --link-journal=no --console=pipe --kill-signal=SIGRTMIN+3
+  --link-journal=no --console=pipe --kill-signal=SIGRTMIN+3 $FURTHER
 """
+
+
+@contextlib.contextmanager
+def making(what: str) -> Iterator[None]:
+    """One process at a time: tests that run beside each other share the cache."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def root_file_system() -> Path:
     """Debian 12 with what a fresh machine has, and the broker's packages; made once."""
     root = CACHE / "bookworm"
-    if not root.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
+    with making("bookworm"):
+        if root.exists():
+            return root
         unfinished = CACHE / "bookworm.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         done = subprocess.run(
@@ -69,6 +82,9 @@ class Machine:
         network: its namespace, with an address on the controller's net already.
         key: the public ssh key that root accepts.
     """
+
+    further = ""
+    """More for systemd-nspawn."""
 
     def __init__(self, name: str, folder: Path, network: Namespace, key: str) -> None:
         self.name = name
@@ -110,7 +126,8 @@ class Machine:
 
     def boot(self) -> None:
         """Switch it on; returns when it takes logins."""
-        environment = {**os.environ, "ROOT": str(self.root), "NS": self.network.name}
+        environment = {**os.environ, "ROOT": str(self.root), "NS": self.network.name,
+                       "FURTHER": self.further}  # fmt: skip
         with (self._folder / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 ["unshare", "-m", "--propagation", "private", "bash", "-c", _BOOT],
@@ -133,6 +150,18 @@ class Machine:
             self._process.kill()
             self._process.wait(_END_S)
         self._process = None
+
+    def set_clock(self, off: str) -> None:
+        """Have all that starts from now on see the wall clock off by `off`, such as ``-3h``.
+
+        A container has no wall clock of its own, so libfaketime stands in for one.
+        """
+        (self.root / "etc/faketimerc").write_text(f"{off}\n")
+        with (self.root / "etc/environment").open("a") as environment:
+            environment.write("FAKETIME_DONT_FAKE_MONOTONIC=1\n")
+        (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+        shutil.copy(library, self.root / "usr/lib")
+        (self.root / "etc/ld.so.preload").write_text("/usr/lib/libfaketime.so.1\n")
 
     def journal(self, lines: int = 60) -> str:
         """The end of its journal, for a test that failed."""

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from tests.deploy.machines import CACHE, Machine
+from tests.deploy.machines import CACHE, Machine, making
 from tests.lab.net import Namespace, cable, sh
 from tests.wait import until
 
@@ -34,13 +34,51 @@ pantau_agent_tables:
   settings: {{trial_s: 300}}
   throughput: {{method: speedtest, per_day: 0}}
 release_artifacts: {artifacts}
+# A machine that is busy with other tests is not silent.
+server_further_toml: |
+  [health]
+  offline_confirm_s = 2
+  silence_windows = 60
 """
+_SCAN = """
+import select, socket, sys
+
+def scan(address, ports):
+    tried = {}
+    poll = select.poll()
+    for port in ports:
+        one = socket.socket()
+        one.setblocking(False)
+        one.connect_ex((address, port))
+        tried[one.fileno()] = (one, port)
+        poll.register(one, select.POLLOUT)
+    while tried:
+        answered = poll.poll(5000)
+        assert answered, f"{len(tried)} ports of {address} do not answer"
+        for descriptor, _ in answered:
+            poll.unregister(descriptor)
+            one, port = tried.pop(descriptor)
+            if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                print(port)
+            one.close()
+
+first, last = map(int, sys.argv[2:])
+for begin in range(first, last, 256):
+    scan(sys.argv[1], range(begin, min(begin + 256, last)))
+"""
+"""Try to connect to every TCP port from the first to below the last; prints those that take it."""
 
 
 class Town:
-    """Everything in `folder`; `machines` by name, the controller in a namespace of its own."""
+    """Everything in `folder`; `machines` by name, the controller in a namespace of its own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where it all is.
+        sites: those whose machines are there from the beginning; all are in the inventory.
+    """
+
+    def __init__(self, folder: Path, sites: tuple[str, ...] = SITES) -> None:
+        self._sites = sites
         self.folder = folder
         self.inventory = folder / "inventory"
         self.machines: dict[str, Machine] = {}
@@ -53,7 +91,7 @@ class Town:
             self._controller.forward()
             key = self.folder / "id"
             sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
-            for number, name in enumerate(("centre", *SITES), 1):
+            for number, name in enumerate(("centre", *self._sites), 1):
                 network = stack.enter_context(Namespace())
                 cable(self._controller, f"10.81.{number}.1/24", network, f"10.81.{number}.2/24")
                 network.route("default", f"10.81.{number}.1")
@@ -67,6 +105,14 @@ class Town:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def network(self, site: str) -> Namespace:
+        """Where a site's machine can be put: a cable to the router, without any address yet."""
+        number = SITES.index(site) + 2
+        network = self._stack.enter_context(Namespace())
+        _, there = cable(self._controller, f"10.81.{number}.1/24", network, "127.0.0.2/32")
+        network.ip("addr", "flush", "dev", there)
+        return network
 
     def play(self, book: str, *arguments: str, expect: int = 0) -> str:
         """Run a playbook as the controller; gives what it said.
@@ -112,6 +158,15 @@ class Town:
         ssh = ("ssh", "-i", str(self.folder / "id"), "-o", "StrictHostKeyChecking=no",
                "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", host)  # fmt: skip
         return self._controller.run(*ssh, *command)
+
+    def open_ports(self, name: str) -> set[int]:
+        """The TCP ports of a machine that take a connection from outside: all are tried."""
+        address = f"10.81.{[*self.machines].index(name) + 1}.2"
+        found: set[int] = set()
+        for first in range(0, 65536, 8192):
+            scan = (sys.executable, "-c", _SCAN, address, str(max(first, 1)), str(first + 8192))
+            found |= {int(port) for port in self._controller.run(*scan).split()}
+        return found
 
     def _write_inventory(self, key: Path) -> None:
         (self.inventory / "group_vars").mkdir(parents=True)
@@ -161,9 +216,10 @@ def changed(said: str) -> list[str]:
 def _ansible() -> Path:
     """Ansible in an environment of its own, made once."""
     folder = CACHE / "ansible"
-    if not (folder / "bin" / "ansible-playbook").exists():
+    with making("ansible"):
+        if (folder / "bin" / "ansible-playbook").exists():
+            return folder / "bin"
         shutil.rmtree(folder, ignore_errors=True)
-        CACHE.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         subprocess.run(
             [str(folder / "bin" / "pip"), "install", "--quiet", "--no-input", _PINNED], check=True

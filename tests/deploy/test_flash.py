@@ -1,0 +1,136 @@
+"""A card that was flashed needs nothing at its first boot; another device takes a site over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.deploy.machines import Machine, root_file_system
+from tests.deploy.town import SITES, Town, changed
+from tests.lab.net import Namespace, sh
+from tests.wait import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
+
+_SITE = SITES[0]
+_BOOT_MB, _ROOT_MB = 16, 900
+_ROOT_BEGIN = (4 + _BOOT_MB) * 2**20
+_COMMISSIONED_S = 120.0
+
+
+class Card(Machine):
+    """A machine that boots from the root partition of an image, and from nothing else."""
+
+    image: Path
+    # Its own system gives it its addresses.
+    further = "--capability=CAP_NET_ADMIN"
+
+    def __enter__(self) -> Self:
+        self.root.mkdir(parents=True)
+        sh("mount", "-o", f"loop,offset={_ROOT_BEGIN}", str(self.image), str(self.root))
+        try:
+            self.boot()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """The centre alone; the sites' machines come later."""
+    for command, package in (("systemd-nspawn", "systemd-container"), ("debootstrap",) * 2):
+        if shutil.which(command) is None:
+            pytest.skip(f"needs {command}: apt-get install {package}")
+    with Town(tmp_path_factory.mktemp("town"), sites=()) as built:
+        built.play("site.yml", "--limit", "centre")
+        yield built
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a vendor ships: a boot and a root partition; keys, names and network are nobody's."""
+    folder = tmp_path_factory.mktemp("image")
+    root, file = folder / "root.ext4", folder / "vendor.img"
+    sh("mkfs.ext4", "-q", "-d", str(root_file_system()), str(root), f"{_ROOT_MB}M")
+    with file.open("wb") as disk:
+        rows = [(0x0C, 4 * 2048, _BOOT_MB * 2048), (0x83, _ROOT_BEGIN // 512, _ROOT_MB * 2048)]
+        table = b"".join(
+            struct.pack("<B3sB3sII", 0, b"\xfe\xff\xff", kind, b"\xfe\xff\xff", begin, sectors)
+            for kind, begin, sectors in rows
+        )
+        disk.write(bytes(446) + table.ljust(64, b"\0") + b"\x55\xaa")
+        disk.truncate(_ROOT_BEGIN)
+    sh("dd", f"if={root}", f"of={file}", "bs=4M", f"seek={_ROOT_BEGIN}", "oflag=seek_bytes",
+       "conv=sparse,notrunc", "status=none")  # fmt: skip
+    with file.open("r+b") as disk:
+        disk.truncate(_ROOT_BEGIN + _ROOT_MB * 2**20)
+    root.unlink()
+    return file
+
+
+@pytest.fixture(scope="module")
+def flashed(town: Town, image: Path) -> Path:
+    """The site's own image, as one command leaves it."""
+    (town.inventory / "host_vars" / f"{_SITE}.yml").write_text(
+        "ansible_host: 10.81.2.2\n"
+        "pantau_network: {ethernet: {address: 10.81.2.2/24, gateway: 10.81.2.1}}\n"
+        "pantau_site_timezone: Asia/Jayapura\n"
+    )
+    said = town.play("flash.yml", "-e", f"site={_SITE}", "-e", f"image={image}", *_flash(town))
+    card = town.folder / "cards" / f"{_SITE}.img"
+    assert f"card 1 of 1, {_SITE}: is {card}" in " ".join(said.split())
+    return card
+
+
+@pytest.fixture(scope="module")
+def device(town: Town, flashed: Path) -> Iterator[Machine]:
+    """A device with that card in it, switched on; no play has seen it."""
+    network: Namespace = town.network(_SITE)
+    device = Card(_SITE, town.folder / "flashed", network, "")
+    device.image = flashed
+    with device:
+        town.machines[_SITE] = device
+        yield device
+
+
+def _flash(town: Town) -> tuple[str, ...]:
+    return ("-e", f"flash_out={town.folder}/cards", "-e", f"flash_known_hosts={town.folder}/known")
+
+
+def _online(town: Town) -> bool:
+    status = json.loads(town.on("centre", "pantau", "status", "--json"))
+    return int(status["online"]) == 1
+
+
+def test_a_second_run_changes_nothing_and_another_site_does_not_get_the_card(
+    town: Town, flashed: Path
+) -> None:
+    assert changed(town.play("flash.yml", "-e", f"site={_SITE}", *_flash(town))) == []
+    said = town.play(
+        "flash.yml", "-e", f"site={SITES[1]}", "-e", f"card={flashed}", *_flash(town), expect=2
+    )
+    assert f"{SITES[1]}: {flashed} is {_SITE}'s" in " ".join(said.split())
+
+
+def test_a_flashed_card_commissions_itself_at_its_first_boot(town: Town, device: Machine) -> None:
+    until(lambda: _online(town), _COMMISSIONED_S, f"{_SITE} online\n{device.journal()}")
+    assert town.on(_SITE, "hostname").strip() == _SITE
+    assert town.on(_SITE, "date", "+%Z").strip() == "WIT"
+    assert "passwordauthentication no" in town.on(_SITE, "sshd", "-T")
+    key = (town.folder / "known").read_text().split()[2]
+    assert key in town.on(_SITE, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
+    assert town.on(_SITE, "stat", "-c", "%U:%a", "/etc/pantau/site.key").strip() == "root:600"
+
+
+@pytest.mark.usefixtures("device")
+def test_a_play_finds_nothing_to_change_on_a_flashed_device(town: Town) -> None:
+    said = town.play("agent.yml", "--limit", _SITE)
+    assert f"{_SITE}: commissioned, online" in said
+    assert changed(said) == []
