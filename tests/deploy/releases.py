@@ -12,6 +12,17 @@ _BUILD = runpy.run_path(str(Path(__file__).parents[2] / "deploy" / "ansible" / "
 _NOW: str = _BUILD["version"]()
 
 CRASHES = {"agent/main.py": '\nraise SystemExit("this release is broken")\n'}
+MUTE = {
+    "agent/publish/publisher.py": """
+
+def _mute(self: Publisher) -> None:
+    raise BrokerError("this release cannot connect")
+
+
+Publisher._one_connection = _mute
+"""
+}
+"""It measures and stays up, and the centre never hears of it."""
 
 
 def number() -> str:
