@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -53,3 +54,41 @@ def test_a_release_proves_itself_by_a_window_and_a_broker(
     missing = trial["missing"]("0.2.0", agent)
     assert (missing == "") == (says == "")
     assert says in missing
+
+
+def test_all_that_a_play_writes_beside_the_release_is_kept_for_the_way_back() -> None:
+    trial = runpy.run_path(str(_TRIAL))
+    tasks = (_ANSIBLE / "roles/agent/tasks/configure.yml").read_text()
+    written = {Path(found) for found in re.findall(r'(?:dest|path): "?(/etc/[^"{\s]+)', tasks)}
+    assert len(written) >= 6
+    kept = trial["_FILES"]
+    assert {
+        file for file in written if not any(one in (file, *file.parents) for one in kept)
+    } == set()
+    copies = [trial["_kept"](file) for file in kept]
+    assert len({*copies}) == len(copies)
+
+
+def test_what_is_kept_comes_back_as_it_was_and_what_was_not_there_goes(tmp_path: Path) -> None:
+    copy = runpy.run_path(str(_TRIAL))["_copy"]
+    for name in ("was", "kept"):
+        (tmp_path / name).mkdir()
+    was, kept = tmp_path / "was", tmp_path / "kept"
+    (was / "file").write_text("old")
+    (was / "link").symlink_to("/nowhere")
+    (was / "folder").mkdir()
+    (was / "folder/part").write_text("old")
+    names = ("file", "link", "folder", "nothing")
+    for name in names:
+        copy(was / name, kept / name)
+    (was / "file").write_text("new")
+    (was / "link").unlink()
+    (was / "folder/more").write_text("new")
+    (was / "nothing").write_text("new")
+    for _ in range(2):  # a way back that was cut off is gone once more
+        for name in names:
+            copy(kept / name, was / name)
+        assert (was / "file").read_text() == "old"
+        assert (was / "link").readlink() == Path("/nowhere")
+        assert [one.name for one in (was / "folder").iterdir()] == ["part"]
+        assert not (was / "nothing").exists()

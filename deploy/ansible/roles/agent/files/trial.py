@@ -34,6 +34,9 @@ _FILES = (
     Path("/etc/pantau/walk.password"),
     Path("/etc/systemd/system/pantau-agent.service"),
     Path("/etc/systemd/system/pantau-agent.service.d"),
+    Path("/etc/systemd/system/pantau-card.service"),
+    Path("/etc/systemd/system/multi-user.target.wants/pantau-card.service"),
+    Path("/etc/systemd/system/systemd-time-wait-sync.service.d"),
 )
 """What a play changes along with the release; certificate and key belong to none."""
 _STARTS = Path("/var/lib/pantau/spool/starts.json")
@@ -99,7 +102,7 @@ def _begin(version: str, within_s: float) -> int:
         shutil.rmtree(_KEPT, ignore_errors=True)
         _KEPT.mkdir(mode=0o700)
         for file in _FILES:
-            _copy(file, _KEPT / file.name)
+            _copy(file, _kept(file))
         _VERDICT.unlink(missing_ok=True)
         record = Record(str((_OPT / "current").readlink()), version, within_s)
     _write(_RECORD, asdict(replace(record, within_s=within_s)))
@@ -134,7 +137,7 @@ def _go_back(old: str) -> None:
     beside.symlink_to(old)
     beside.replace(_OPT / "current")
     for file in _FILES:
-        _copy(_KEPT / file.name, file)
+        _copy(_kept(file), file)
     os.sync()
     # What runs says goodbye as an upgrade does, if it is able to: no outage for 300 s.
     _systemctl("kill", "--kill-whom=main", "--signal=SIGUSR1", "pantau-agent")
@@ -183,15 +186,21 @@ def _systemctl(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
+def _kept(file: Path) -> Path:
+    """Where the copy of a file is; its name alone would not tell a unit from the link to it."""
+    return _KEPT / "-".join(file.parts[1:])
+
+
 def _copy(source: Path, target: Path) -> None:
-    """Make `target` what `source` is: a file, a folder, or nothing."""
+    """Make `target` what `source` is: a file, a link, a folder, or nothing."""
     if target.is_dir():
         shutil.rmtree(target)
     if source.is_dir():
         shutil.copytree(source, target)
-    elif source.exists():
+    elif source.exists() or source.is_symlink():
         unfinished = target.with_name(f".{target.name}.trial")
-        shutil.copy2(source, unfinished)
+        unfinished.unlink(missing_ok=True)
+        shutil.copy2(source, unfinished, follow_symlinks=False)
         unfinished.replace(target)
     else:
         target.unlink(missing_ok=True)
