@@ -7,7 +7,7 @@ of the disk. `save` writes it, `merge` makes it the memory once it is durable.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from agent.wire import state_topic
 from server import payloads, voice
@@ -21,44 +21,10 @@ from server.health import (
     Resolved,
     due_at,
 )
-from server.inforce import InForce
-from server.model import Cause, Incident, Kind, Rules, Site, unregistered
-from server.past import Past, Runs
+from server.memory import Memory
+from server.model import Cause, Incident, Kind, Rules
+from server.past import Past
 from server.store import HealthRow, NewReading, Store, StreamRow
-
-
-@dataclass(slots=True)
-class Memory:
-    """What ingest remembers of the store, so that a reading costs no query."""
-
-    in_force: InForce
-    registry: dict[str, Site] = field(default_factory=dict)
-    healths: dict[str, Health] = field(default_factory=dict)
-    places: dict[str, tuple[str, str]] = field(default_factory=dict)
-    streams: dict[tuple[str, str], StreamRow] = field(default_factory=dict)
-    firing: dict[tuple[str, Kind], Incident] = field(default_factory=dict)
-    anchors: dict[str, Anchors] = field(default_factory=dict)
-    runs: Runs = field(default_factory=dict)
-    dues: dict[str, float | None] = field(default_factory=dict)
-    """When time alone may change each site, as stored."""
-    judged_by: dict[str, Rules] = field(default_factory=dict)
-
-    def take_over(self, registry: dict[str, Site], in_force: InForce) -> None:
-        """Go by another registry, and by other rules, from now on."""
-        self.registry, self.in_force = registry, in_force
-        self.judged_by = {}
-
-    def rules(self, site: str) -> Rules:
-        """The rules that judge a site."""
-        found = self.judged_by.get(site)
-        if found is None:
-            found = self.judged_by[site] = self.in_force.rules(self.site(site))
-        return found
-
-    def site(self, site: str) -> Site:
-        """The site of the registry, or a stand-in for one it does not know."""
-        known = self.registry.get(site)
-        return known if known is not None and not known.retired else unregistered(site)
 
 
 class Draft:
@@ -95,6 +61,10 @@ class Draft:
     def rules(self, site: str) -> Rules:
         """The rules that judge a site."""
         return self._memory.rules(site)
+
+    def in_work(self, site: str) -> bool:
+        """Whether announced work goes on there."""
+        return site in self._memory.worked_on
 
     def anchors(self, site: str) -> Anchors:
         """What anchors the times of a site's boots."""
@@ -179,7 +149,9 @@ class Draft:
             self.put_incident(incident.resolved(event.resolved_at, event.cause or Cause()))
 
     def put_incident(self, incident: Incident) -> None:
-        """A new incident or its next revision: stored, and published."""
+        """A new incident or its next revision: stored, and published unless work covers it."""
+        if incident.firing:
+            incident = replace(incident, maintenance=self._memory.in_work(incident))
         self._firing[incident.site, incident.kind] = incident if incident.firing else None
         self._revisions.append(incident)
 
@@ -239,7 +211,8 @@ class Draft:
                 self.show(site)
         for site in self._changed:
             offline = self.firing(site, Kind.SITE_OFFLINE)
-            self.post(*payloads.state(self._memory.site(site), self.health(site), offline))
+            where, work = self._memory.site(site), self.in_work(site)
+            self.post(*payloads.state(where, self.health(site), offline, maintenance=work))
         store.put_healths(self._health_rows())
 
     def _tell(self, incident: Incident, now: float) -> None:

@@ -26,6 +26,7 @@ class Desk(Protocol):
 
     def health(self, site: str) -> Health: ...
     def rules(self, site: str) -> Rules: ...
+    def in_work(self, site: str) -> bool: ...
     def firing(self, site: str, kind: Kind) -> Incident | None: ...
     def put_incident(self, incident: Incident) -> None: ...
     def hold(self, site: str) -> None: ...
@@ -53,7 +54,7 @@ class Groupwork:
         )
 
     def _is_fresh(self, one: Incident, now: float) -> bool:
-        alone = one.kind is Kind.SITE_OFFLINE and one.group is None
+        alone = one.kind is Kind.SITE_OFFLINE and one.group is None and not one.maintenance
         return alone and (not one.told or now - one.detected_at <= self._rules.window_s)
 
     def step(
@@ -75,6 +76,8 @@ class Groupwork:
                 continue
             health = desk.health(site.id)
             outage = desk.firing(site.id, Kind.SITE_OFFLINE)
+            if desk.in_work(site.id) and (outage is None or outage.group is None):
+                continue  # it goes because it was announced
             one = _away(site, health, outage, desk.rules(site.id))
             if one is not None:
                 away[site.id] = one

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from agent import wire
 from server import health, inforce, moving, payloads, remarks, rules, voice
-from server.draft import Draft, Memory
+from server.draft import Draft
 from server.groupwork import Groupwork
 from server.inforce import InForce
 from server.intake import Intake, Message, Progress, Taken
+from server.memory import Memory
 from server.model import GroupRules, Kind, Rules
 from server.rules import RuleBook, RulesError
 from server.store import Letter, Store, StoreError
@@ -186,7 +187,8 @@ class Ingest:
             yield from voice.standing(incident)
         for name, one in memory.healths.items():
             offline = memory.firing.get((name, Kind.SITE_OFFLINE))
-            yield payloads.state(memory.site(name), one, offline)
+            work = name in memory.worked_on
+            yield payloads.state(memory.site(name), one, offline, maintenance=work)
         newest = {}
         for row in self._store.streams():
             known = memory.healths.get(row.site)
@@ -212,10 +214,10 @@ class Ingest:
             self._store.promote(now)
             version = self._store.registry_version()
         memory = self._memory
-        before = memory.registry, memory.in_force
+        before, worked_on = (memory.registry, memory.in_force), memory.worked_on
         memory.take_over(self._store.sites(), self._in_force(now))
         try:
-            posts = self._apply_registry(now)
+            posts = self._apply_registry(worked_on, now)
         except StoreError:
             memory.take_over(*before)
             raise
@@ -244,10 +246,10 @@ class Ingest:
         draft.merge()
         return draft.posts
 
-    def _apply_registry(self, now: float) -> int:
+    def _apply_registry(self, worked_on: frozenset[str], now: float) -> int:
         draft = self._draft()
         with self._store.transaction():
-            moving.apply(draft, self._memory, self._store, now)
+            moving.apply(draft, self._memory, self._store, worked_on, now)
             draft.save(now)
         draft.merge()
         return draft.posts

@@ -133,7 +133,6 @@ def show(args: argparse.Namespace) -> int:
             for begin, end in incident.down or ()
         ]
         body["down_known"] = incident.down is not None
-        body["maintenance"] = incident.maintenance
         body["notes"] = [payloads.note(one) for one in spoken]
         body["changes"] = [
             {"revision": one.revision, "at": iso(at), "changed": changed}

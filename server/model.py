@@ -191,7 +191,7 @@ class Incident:
     dimension: str = ""
     """What the members share, such as ``isp telkom`` or ``power_area bitung-2``."""
     maintenance: bool = False
-    """It fell into announced work, and was not alerted."""
+    """Announced work covers all its sites, or did when it ended: it is not alerted."""
     down: tuple[tuple[float, float | None], ...] | None = None
     """When there was no service, by the agent's own account; None: not known."""
     held_until: float = 0.0

@@ -6,7 +6,8 @@ import math
 
 from agent import wire
 from server import health
-from server.draft import Draft, Memory
+from server.draft import Draft
+from server.memory import Memory
 from server.model import UNREGISTERED, Kind, Site
 from server.store import Store
 
@@ -14,8 +15,17 @@ _NOWHERE = (UNREGISTERED, UNREGISTERED)
 """Where the state of a site stands that the registry does not know."""
 
 
-def apply(draft: Draft, memory: Memory, store: Store, now: float) -> None:
-    """Follow the registry that `memory` has just taken over; inside a transaction."""
+def apply(
+    draft: Draft, memory: Memory, store: Store, worked_on: frozenset[str], now: float
+) -> None:
+    """Follow the registry that `memory` has just taken over; inside a transaction.
+
+    Args:
+        worked_on: where announced work went on until now.
+    """
+    for name in worked_on ^ memory.worked_on:
+        if name in memory.healths:
+            draft.show(name)
     for name, one in memory.healths.items():
         if health.due_at(one, memory.rules(name)) != memory.dues.get(name):
             draft.put_health(one)  # by other rules it is due at another time
@@ -23,6 +33,21 @@ def apply(draft: Draft, memory: Memory, store: Store, now: float) -> None:
     for site in memory.registry.values():
         _apply_site(draft, memory, site, now)
     _move_groups(draft, memory)
+    _cover(draft, memory)
+
+
+def _cover(draft: Draft, memory: Memory) -> None:
+    """Silence what announced work covers now, and tell of what has outlasted it."""
+    for site, kind in memory.firing:
+        incident = draft.firing(site, kind)
+        if incident is None or incident.maintenance == memory.in_work(incident):
+            continue
+        why = "announced work is over, and it still lasts"
+        if not incident.maintenance:
+            known = memory.registry.get((incident.sites or (site,))[0])
+            work = known and memory.in_force.work(known)
+            why = f"announced work goes on: {work.id}" if work else why
+        draft.put_incident(incident.revised(why=why))
 
 
 def _move_groups(draft: Draft, memory: Memory) -> None:

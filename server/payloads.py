@@ -43,11 +43,14 @@ def cause(value: Cause) -> dict[str, object]:
     }
 
 
-def state(site: Site, health: Health, offline: Incident | None) -> tuple[str, bytes]:
+def state(
+    site: Site, health: Health, offline: Incident | None, *, maintenance: bool = False
+) -> tuple[str, bytes]:
     """Topic and payload of a site's verdict.
 
     Args:
         offline: the site's open outage, which knows the cause.
+        maintenance: announced work goes on there.
     """
     known = offline is not None and offline.cause.verdict != "unknown"
     body = {
@@ -56,7 +59,7 @@ def state(site: Site, health: Health, offline: Incident | None) -> tuple[str, by
         "status": health.status,
         "since": iso(health.since) if health.since else None,
         "reasons": list(health.reasons),
-        "maintenance": False,
+        "maintenance": maintenance,
         "cause": cause(offline.cause) if offline is not None and known else None,
         "last_reading_at": iso(health.last_reading_at) if health.last_reading_at else None,
         "clients": health.clients,
@@ -98,6 +101,7 @@ def alert_body(incident: Incident) -> dict[str, object]:
         "sites": list(incident.sites or (incident.site,)),
         "site_count": len(incident.sites) or 1,
         "group": incident.group,
+        "maintenance": incident.maintenance,
         "reasons": list(incident.reasons),
         "cause": cause(incident.cause),
         "opened_at": iso(incident.opened_at),

@@ -211,8 +211,8 @@ class Session:
     async def _tick(self, now: float) -> bool:
         posted = self._publisher.take_posted()
         proven_at = self.proven_at
-        ticked = await self._retried(lambda: self._ingest.tick(now, proven_at, posted))
         registered = await self._retried(lambda: self._ingest.refresh_registry(now))
+        ticked = await self._retried(lambda: self._ingest.tick(now, proven_at, posted))
         if ticked.posts or registered:
             await self._retried(self._publisher.load)
         self._publisher.send()

@@ -3,9 +3,11 @@
 Rules
  1. An incident that another stands for (`group`) is silent. If its alert stands, one
     revision that names the group is published, and the topic is cleared.
- 2. One that is held, because a group may still take it over, is silent so far.
- 3. All others speak. A group speaks once for every district and ISP that it touches.
- 4. What was never told is not told when it ends, either; the ledger has it.
+ 2. So is one that announced work covers (`maintenance`); where it outlasts the work, it
+    speaks then.
+ 3. One that is held, because a group may still take it over, is silent so far.
+ 4. All others speak. A group speaks once for every district and ISP that it touches.
+ 5. What was never told is not told when it ends, either; the ledger has it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class Spoken(NamedTuple):
 
 def speak(incident: Incident, *, held: bool) -> Spoken:
     """What the newest revision of an incident says."""
-    if incident.firing and incident.group is not None:
+    if incident.firing and (incident.group is not None or incident.maintenance):
         if not incident.told:
             return Spoken(incident, [])
         clearing = [(topic, b"") for topic, _ in letters(incident)]

@@ -112,8 +112,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.mqtt": {"server.config"},
     "server.deadman": {"server.config"},
+    "server.memory": {
+        *("server.clock", "server.health", "server.inforce", "server.past", "server.store"),
+        "server.model",
+    },
     "server.draft": {
-        *("server.clock", "server.health", "server.inforce", "server.past", "server.payloads"),
+        *("server.clock", "server.health", "server.memory", "server.past", "server.payloads"),
         *("server.store", "server.voice", "server.model", "agent.wire"),
     },
     "server.remarks": {"server.draft", "server.notes", "server.store"},
@@ -122,10 +126,12 @@ ALLOWED: dict[str, set[str]] = {
         *("server.model", "agent.wire"),
     },
     "server.moving": {
-        *("server.draft", "server.health", "server.store", "server.model", "agent.wire"),
+        *("server.draft", "server.health", "server.memory", "server.store", "server.model"),
+        "agent.wire",
     },
     "server.ingest": {
         *(
+            "server.memory",
             "server.moving",
             "server.inforce",
             "server.rules",

@@ -150,7 +150,7 @@ def cancel(args: argparse.Namespace) -> int:
             store.put_maintenance(maintenance.cancelled(one, now, zone))
         except MaintenanceError as err:
             raise CommandError(str(err)) from None
-    print(f"{one.id} is cancelled; reports follow at once")
+    print(f"{one.id} is cancelled; a running ingest applies it within 10 s")
     return 0
 
 

@@ -5,21 +5,16 @@ Real broker, real ``pantau ingest``; the sites are simulated ones that speak the
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server.config import Mqtt
-from server.simulate import Fleet
 from server.simulate_site import Act
 from tests.lab.city import City
 from tests.lab.observer import Observer, Seen
+from tests.lab.town import Town
 from tests.wait import until
 
 pytestmark = pytest.mark.slow
@@ -32,46 +27,6 @@ _ROWS = [
     *[f"{one},{one},lembeh,{'telkom' if n % 2 else 'icon'},l-1" for n, one in enumerate(DARK)],
     *[f"{one},{one},d-{n % 5},{'telkom' if n % 2 else 'icon'}," for n, one in enumerate(OTHERS)],
 ]
-
-
-class Town:
-    """The fleet in a thread of its own."""
-
-    def __init__(self, url: str) -> None:
-        self._fleet = Fleet([*BIZNET, *DARK, *OTHERS], Mqtt(url=url, keepalive_s=2), window_s=2.0)
-        self._loop = asyncio.new_event_loop()
-        self._task: asyncio.Task[None] | None = None
-
-    def suffer(self, act: Act, *sites: str) -> None:
-        """Let something happen to them, and wait until it has."""
-        done = threading.Event()
-
-        def act_now() -> None:
-            self._fleet.suffer(act, sites)
-            done.set()
-
-        self._loop.call_soon_threadsafe(act_now)
-        assert done.wait(10)
-
-    @contextmanager
-    def running(self) -> Iterator[Town]:
-        thread = threading.Thread(target=self._run)
-        thread.start()
-        try:
-            self.suffer(Act.POWER_ON, *BIZNET, *DARK, *OTHERS)
-            yield self
-        finally:
-            assert self._task is not None
-            self._loop.call_soon_threadsafe(self._task.cancel)
-            thread.join()
-            self._loop.close()
-
-    def _run(self) -> None:
-        async def fleet() -> None:
-            self._task = asyncio.ensure_future(self._fleet.run())
-            await asyncio.wait({self._task})
-
-        self._loop.run_until_complete(fleet())
 
 
 def _alerts(observer: Observer, kind: str) -> list[Seen]:
@@ -100,7 +55,12 @@ def test_an_isp_and_a_districts_power_at_once_are_two_groups_and_silent_members(
     city = City(tmp_path / "city", None, [])
     table = tmp_path / "town.csv"
     table.write_text("\n".join(["site,name,district,isp,power_area", *_ROWS, ""]))
-    with city, Observer(city.broker) as observer, Town(city.broker.url).running() as town:
+    everybody = [*BIZNET, *DARK, *OTHERS]
+    with (
+        city,
+        Observer(city.broker) as observer,
+        Town(city.broker.url, everybody).running() as town,
+    ):
         city.pantau("sites", "import", str(table))
         until(lambda: set(city.status().values()) == {"online"}, 60, "all to be online")
         for site in (*BIZNET, *DARK):

@@ -73,6 +73,7 @@ def test_silence_publishes_an_alert_and_the_state(centre: Centre) -> None:
         "sites": [SITE],
         "site_count": 1,
         "group": None,
+        "maintenance": False,
         "reasons": ["no sign of life for 150 s"],
         "cause": {"verdict": "unknown", "confidence": 0.0, "evidence": []},
         "opened_at": wire.iso(1000),

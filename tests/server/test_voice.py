@@ -49,6 +49,20 @@ def test_one_that_was_told_and_is_covered_names_its_group_and_is_cleared() -> No
     assert not covered.incident.told
 
 
+def test_announced_work_silences_and_clears_what_stands_and_what_outlasts_it_is_told() -> None:
+    inside = replace(ONE, maintenance=True)
+    assert voice.speak(inside, held=False).letters == []
+
+    covered = voice.speak(replace(inside, told=True), held=False)
+    ((first, payload), last) = covered.letters
+    assert (first, msgspec.json.decode(payload)["maintenance"]) == (TOPIC, True)
+    assert last == (TOPIC, b"")
+
+    outlasting = voice.speak(replace(covered.incident, maintenance=False), held=False)
+    assert [topic for topic, _ in outlasting.letters] == [TOPIC]
+    assert voice.speak(covered.incident.resolved(2000.0, Cause()), held=False).letters == []
+
+
 def test_what_was_never_told_is_not_told_when_it_ends() -> None:
     ended = ONE.resolved(2000.0, Cause())
 

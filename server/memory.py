@@ -1,0 +1,55 @@
+"""What ingest remembers of the store, and by what it judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from server.clock import Anchors
+from server.health import Health
+from server.inforce import InForce
+from server.model import Incident, Kind, Rules, Site, unregistered
+from server.past import Runs
+from server.store import StreamRow
+
+
+@dataclass(slots=True)
+class Memory:
+    """So that a reading costs no query."""
+
+    in_force: InForce
+    registry: dict[str, Site] = field(default_factory=dict)
+    healths: dict[str, Health] = field(default_factory=dict)
+    places: dict[str, tuple[str, str]] = field(default_factory=dict)
+    streams: dict[tuple[str, str], StreamRow] = field(default_factory=dict)
+    firing: dict[tuple[str, Kind], Incident] = field(default_factory=dict)
+    anchors: dict[str, Anchors] = field(default_factory=dict)
+    runs: Runs = field(default_factory=dict)
+    dues: dict[str, float | None] = field(default_factory=dict)
+    """When time alone may change each site, as stored."""
+    judged_by: dict[str, Rules] = field(default_factory=dict)
+    worked_on: frozenset[str] = frozenset()
+    """Sites at which announced work goes on."""
+
+    def take_over(self, registry: dict[str, Site], in_force: InForce) -> None:
+        """Go by another registry, and by other rules, from now on."""
+        self.registry, self.in_force = registry, in_force
+        self.judged_by = {}
+        self.worked_on = frozenset(
+            site.id for site in registry.values() if not site.retired and in_force.work(site)
+        )
+
+    def rules(self, site: str) -> Rules:
+        """The rules that judge a site."""
+        found = self.judged_by.get(site)
+        if found is None:
+            found = self.judged_by[site] = self.in_force.rules(self.site(site))
+        return found
+
+    def in_work(self, incident: Incident) -> bool:
+        """Whether announced work covers all sites of an incident."""
+        return self.worked_on.issuperset(incident.sites or (incident.site,))
+
+    def site(self, site: str) -> Site:
+        """The site of the registry, or a stand-in for one it does not know."""
+        known = self.registry.get(site)
+        return known if known is not None and not known.retired else unregistered(site)
