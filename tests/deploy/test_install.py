@@ -52,13 +52,13 @@ def test_keys_are_readable_by_root_alone_and_the_services_are_not_root(town: Tow
     assert "PRIVATE KEY" not in town.on(site, "journalctl", "--no-pager", "-q")
 
 
-def test_a_machine_listens_only_where_it_is_meant_to(town: Town) -> None:
-    def ports(name: str) -> set[str]:
-        lines = town.on(name, "ss", "-Hltn").splitlines()
-        return {line.split()[3].rpartition(":")[2] for line in lines}
-
-    assert ports(SITES[0]) == {"22"}
-    assert ports("centre") == {"22", "8883"}
+def test_a_scan_of_all_ports_finds_only_what_is_meant(town: Town) -> None:
+    for name, meant in ((SITES[0], {22}), ("centre", {22, 8883})):
+        assert town.open_ports(name) == meant
+        listening = town.on(name, "ss", "-Hltn").splitlines()
+        assert {int(line.split()[3].rpartition(":")[2]) for line in listening} == meant
+        # Nobody answers by UDP, at any address.
+        assert town.on(name, "ss", "-Hlun").strip() == ""
 
 
 def test_every_table_of_the_agent_can_be_set_and_a_wrong_key_stops_the_play(town: Town) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -18,7 +19,9 @@ from tests.deploy.machines import CACHE, Machine, making
 from tests.lab.net import Namespace, cable, sh
 from tests.wait import until
 
-_ANSIBLE = Path(__file__).parents[2] / "deploy" / "ansible"
+_ROOT = Path(__file__).parents[2]
+_ANSIBLE = _ROOT / "deploy" / "ansible"
+_BUILT_FROM = ("agent", "server", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 _PINNED = "ansible-core==2.19.*"
 _CUT_OFF_S = 180.0
 SITES = ("bitung-0001", "bitung-0002")
@@ -185,14 +188,36 @@ class Town:
         (self.inventory / "group_vars" / "all.yml").write_text(text)
 
     def _build(self) -> None:
-        """The archives, by the very script; outside of the namespace, where the index is."""
-        for extra in ("server", "agent"):
-            done = subprocess.run(
-                [sys.executable, str(_ANSIBLE / "build.py"), "--extra", extra,
-                 "--out", str(self.folder / "artifacts")],
-                capture_output=True, text=True, timeout=600, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
+        """The archives, by the very script; outside of the namespace, where the index is.
+
+        What was built from the very same sources before is taken again.
+        """
+        kept = CACHE / "archives" / _sources()
+        with making("archives"):
+            for older in kept.parent.glob("*"):
+                if older != kept:
+                    shutil.rmtree(older)
+            for extra in ("server", "agent"):
+                done = subprocess.run(
+                    [sys.executable, str(_ANSIBLE / "build.py"), "--extra", extra,
+                     "--out", str(kept)],
+                    capture_output=True, text=True, timeout=600, check=False,
+                )  # fmt: skip
+                assert done.returncode == 0, done.stderr
+            shutil.copytree(kept, self.folder / "artifacts")
+
+
+def _sources() -> str:
+    """What tells one state of all that is built from another."""
+    found = hashlib.sha256()
+    for name in (*_BUILT_FROM, "deploy/ansible/build.py"):
+        whole = _ROOT / name
+        files = [whole] if whole.is_file() else sorted(whole.rglob("*"))
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                found.update(f"{file.relative_to(_ROOT)}\n".encode())
+                found.update(hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()[:16]
 
 
 def recap(said: str) -> dict[str, dict[str, int]]:
