@@ -147,12 +147,15 @@ class _Step:
         for name in groups.waiting(rest, self._view.living, self._now, self._rules):
             outage = self._free[name].outage
             if outage is not None:
-                held.setdefault(name, outage.detected_at + self._rules.hold_s)
+                told_from = max(outage.detected_at, outage.held_until)
+                held.setdefault(name, told_from + self._rules.hold_s)
         return held
 
 
 def _gone(one: Away) -> Gone:
-    return Gone(one.site, one.at, None if one.outage is None else one.outage.detected_at)
+    outage = one.outage
+    told_from = None if outage is None else max(outage.detected_at, outage.held_until)
+    return Gone(one.site, one.at, told_from)
 
 
 def _place(site: Site) -> tuple[str, str]:

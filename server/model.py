@@ -195,7 +195,7 @@ class Incident:
     down: tuple[tuple[float, float | None], ...] | None = None
     """When there was no service, by the agent's own account; None: not known."""
     held_until: float = 0.0
-    """Not alerted before: a group may take it over."""
+    """Not alerted before: until then announced work covered it."""
     told: bool = False
     """An alert for it stands, or stood, at the broker."""
     why: str = ""

@@ -33,21 +33,28 @@ def apply(
     for site in memory.registry.values():
         _apply_site(draft, memory, site, now)
     _move_groups(draft, memory)
-    _cover(draft, memory)
+    _cover(draft, memory, now)
 
 
-def _cover(draft: Draft, memory: Memory) -> None:
-    """Silence what announced work covers now, and tell of what has outlasted it."""
+def _cover(draft: Draft, memory: Memory, now: float) -> None:
+    """Silence what announced work covers now, and tell of what has outlasted it.
+
+    Outages that have are told by the next tick, which may make a group of them.
+    """
     for site, kind in memory.firing:
         incident = draft.firing(site, kind)
         if incident is None or incident.maintenance == memory.in_work(incident):
             continue
-        why = "announced work is over, and it still lasts"
         if not incident.maintenance:
-            known = memory.registry.get((incident.sites or (site,))[0])
-            work = known and memory.in_force.work(known)
-            why = f"announced work goes on: {work.id}" if work else why
-        draft.put_incident(incident.revised(why=why))
+            known = memory.registry[(incident.sites or (site,))[0]]
+            work = memory.in_force.work(known)
+            told = f": {work.id}" if work else ""
+            draft.put_incident(incident.revised(why=f"announced work goes on{told}"))
+            continue
+        if kind is Kind.SITE_OFFLINE:
+            draft.hold(site)
+        why = "announced work is over, and it still lasts"
+        draft.put_incident(incident.revised(held_until=now, why=why))
 
 
 def _move_groups(draft: Draft, memory: Memory) -> None:

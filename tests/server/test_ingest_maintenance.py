@@ -40,8 +40,8 @@ def published(centre: Centre) -> int:
 
 def passes(centre: Centre, now: float) -> None:
     """What the service does each quarter of a second."""
-    centre.waits(now)
     centre.ingest.refresh_registry(now)
+    centre.waits(now)
 
 
 def test_a_site_that_goes_and_returns_during_the_work_is_in_the_ledger_alone(
@@ -71,17 +71,21 @@ def test_a_site_that_goes_and_returns_during_the_work_is_in_the_ledger_alone(
 def test_what_outlasts_the_work_is_told_when_it_ends(tmp_path: Path) -> None:
     centre, device = Centre(tmp_path, MINE), Device()
     announced(centre)
+    passes(centre, 2000.0)
     centre.hears(device.live(2100.0))
     passes(centre, 2500.0)
     passes(centre, 4999.0)
+    assert published(centre) == 0
     assert alerts(centre) == []
 
     passes(centre, 5000.0)
+    passes(centre, 5001.0)
 
     assert alerts(centre) == [Kind.SITE_OFFLINE]
     assert centre.retained()[STATE]["maintenance"] is False
     [incident] = centre.incidents()
-    assert incident.why == "announced work is over, and it still lasts"
+    why = [one.why for _, one in centre.store.revisions(incident.id)]
+    assert why[1] == "announced work is over, and it still lasts"
     assert (incident.opened_at, incident.maintenance) == (2100.0, False)
 
     centre.hears(device.live(5100.0))
@@ -95,6 +99,7 @@ def test_work_that_is_cancelled_ends_at_once(tmp_path: Path) -> None:
     passes(centre, 2500.0)
 
     announced(centre, replace(WORK, cancelled_at=2600.0), at=2600.0)
+    passes(centre, 2601.0)
 
     assert alerts(centre) == [Kind.SITE_OFFLINE]
 
@@ -130,7 +135,8 @@ def test_work_is_followed_also_when_ingest_was_away_at_its_begin_or_its_end(
     assert centre.standing()[STATE]["maintenance"] is True
 
     centre.restart()
-    centre.ingest.refresh_registry(6000.0)
+    passes(centre, 6000.0)
+    passes(centre, 6001.0)
     assert alerts(centre) == [Kind.SITE_OFFLINE]
     assert centre.standing()[STATE]["maintenance"] is False
 
@@ -172,6 +178,19 @@ def test_sites_that_go_during_the_work_make_no_group(tmp_path: Path) -> None:
 
     assert published(centre) == 0
     assert [one.kind for one in centre.incidents()] == [Kind.SITE_OFFLINE] * 4
+
+
+def test_sites_that_went_together_and_outlast_the_work_are_one_alert_then(tmp_path: Path) -> None:
+    centre = Centre(tmp_path, *TOWN)
+    announced(centre)
+    gone(centre, 2100.0)
+    passes(centre, 5000.0)
+    centre.restart()
+
+    passes(centre, 5001.0)
+    passes(centre, 5003.0)
+
+    assert alerts(centre) == [Kind.GROUP_OUTAGE]
 
 
 def test_a_group_is_silent_while_work_covers_all_of_its_sites(tmp_path: Path) -> None:
