@@ -2,9 +2,9 @@
 
 Real agents in namespaces of their own, a real broker, a real ingest. All of it befalls one city
 at the same time: a link is cut for 60 windows (an hour of windows of 60 s; here they take 1 s), a
-device loses its power, an agent is killed, a device whose clock is 3 h slow loses its link, a
-site loses one of two access points, and an ISP's five sites go while the power of a district
-goes. Then all come back, and their backlogs.
+device loses its power, an agent is killed, a device whose clock is 3 h slow loses its link and
+finds the time once it is back, a site loses one of two access points, and an ISP's five sites go
+while the power of a district goes. Then all come back, and their backlogs.
 
 The judge knows nothing but the record of what the script did and when (`tests.lab.record`), and
 what an operator saw at the broker. Seconds that an agent saw must be right to the second: each
@@ -186,7 +186,9 @@ def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Sto
             agent.tables["targets"] = {"domestic": [city.broker.host]}
             agent.tables["reading"] = {"window_s": window_s(site)}
         slow = city.agents[CLOCK]
-        slow.program = [sys.executable, "-m", "tests.lab.wrong_clock", f"-{CLOCK_SLOW_S}"]
+        shift = folder / "shift"
+        shift.write_text(f"-{CLOCK_SLOW_S}")
+        slow.program = [sys.executable, "-m", "tests.lab.wrong_clock", str(shift)]
         for agent in city.agents.values():
             agent.start()
         for site in SITES:
@@ -198,7 +200,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Sto
         _confirmed(city, observer)
         with record.doing("give it back", POINTS):
             point.ip("link", "set", "eth0", "up")
-        mended_at = _came_back(city, record)
+        mended_at = _came_back(city, observer, record, shift)
         end_at = time.time()
         _settled(city, observer, end_at)
         told = Story(
@@ -249,8 +251,11 @@ def _confirmed(city: City, observer: Observer) -> None:
     until(lambda: time.time() > enough_at, 2 * REST_S, "the time to pass")
 
 
-def _came_back(city: City, record: Record) -> float:
-    """All of it is mended, the one link last; gives when the first was."""
+def _came_back(city: City, observer: Observer, record: Record, shift: Path) -> float:
+    """All of it is mended, the one link last; gives when the first was.
+
+    The clock that is wrong is set once its site is back, as a device does that finds the time.
+    """
     mended_at = time.time()
     for site in (CLOCK, *ISP):
         _mend(city.agents[site], record)
@@ -260,6 +265,15 @@ def _came_back(city: City, record: Record) -> float:
             city.agents[site].boot_anew(str(uuid.uuid4()))
     with record.doing("start", KILLED):
         city.agents[KILLED].start()
+    until(lambda: city.status()[CLOCK] == "online", _RETURN_S, "the site with the wrong clock")
+    with record.doing("set the clock", CLOCK):
+        shift.write_text("0")
+
+    def synchronised() -> bool:
+        newest = observer.live_readings(CLOCK)[-1].body["readings"][-1]
+        return bool(newest["clock"]["synced"])
+
+    until(synchronised, 60, "a reading by the right clock")
     cut = next(one for one in read(record.file) if (one.what, one.site) == ("cut", LINK))
     until(lambda: time.time() > cut.ended_at + LINK_S, 2 * LINK_S, "the link's hour to pass")
     _mend(city.agents[LINK], record)
