@@ -12,15 +12,8 @@ from dataclasses import replace
 from agent.wire import state_topic
 from server import payloads, voice
 from server.clock import Anchors
-from server.health import (
-    Amended,
-    Changed,
-    Event,
-    Health,
-    Opened,
-    Resolved,
-    due_at,
-)
+from server.events import Amended, Changed, Event, Opened, Resolved
+from server.health import Health, due_at
 from server.memory import Memory
 from server.model import Cause, Incident, Kind, Rules
 from server.past import Past
@@ -136,6 +129,15 @@ class Draft:
             reasons=event.reasons,
         )
         self.put_incident(incident)
+        if event.kind is Kind.SITE_FLAPPING:
+            self._stand_for(site, None, incident.id, "the site flaps")
+
+    def _stand_for(self, site: str, old: str | None, new: str | None, why: str) -> None:
+        """Let the site's flapping cover its other incidents, or cover them no more."""
+        for kind in Kind:
+            one = self.firing(site, kind)
+            if one is not None and one.group == old and kind is not Kind.SITE_FLAPPING:
+                self.put_incident(one.revised(group=new, why=why))
 
     def _amend(self, site: str, event: Amended) -> None:
         incident = self.firing(site, event.kind)
@@ -147,17 +149,29 @@ class Draft:
         incident = self.firing(site, event.kind)
         if incident is not None:
             self.put_incident(incident.resolved(event.resolved_at, event.cause or Cause()))
+            if event.kind is Kind.SITE_FLAPPING:
+                why = "the site has calmed, and it still lasts"
+                self._stand_for(site, incident.id, None, why)
 
     def put_incident(self, incident: Incident) -> None:
         """A new incident or its next revision: stored, and published unless work covers it."""
         if incident.firing:
-            incident = replace(incident, maintenance=self._memory.in_work(incident))
+            flaps = self.firing(incident.site, Kind.SITE_FLAPPING)
+            group = incident.group
+            if group is None and flaps is not None and flaps.id != incident.id:
+                group = flaps.id
+            work = self._memory.in_work(incident)
+            incident = replace(incident, maintenance=work, group=group)
         self._firing[incident.site, incident.kind] = incident if incident.firing else None
         self._revisions.append(incident)
 
     def hold(self, site: str) -> None:
         """A site's own outage is not told yet: a group may take it over."""
         self._held.add(site)
+
+    def revises(self, incident: Incident) -> bool:
+        """Whether this transaction makes this revision of it, and so may tell it."""
+        return any(one is incident for one in self._revisions)
 
     def remark(self, incident: Incident) -> None:
         """The next revision of an incident that may have ended: another may fire by now."""

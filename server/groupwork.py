@@ -29,6 +29,7 @@ class Desk(Protocol):
     def in_work(self, site: str) -> bool: ...
     def firing(self, site: str, kind: Kind) -> Incident | None: ...
     def put_incident(self, incident: Incident) -> None: ...
+    def revises(self, incident: Incident) -> bool: ...
     def hold(self, site: str) -> None: ...
 
 
@@ -69,6 +70,7 @@ class Groupwork:
             now: the server's time.
         """
         self._looked_at = now
+        fired_ids = {one.id for one in fired}
         away: dict[str, Away] = {}
         living = []
         for site in sites:
@@ -76,7 +78,7 @@ class Groupwork:
                 continue
             health = desk.health(site.id)
             outage = desk.firing(site.id, Kind.SITE_OFFLINE)
-            if desk.in_work(site.id) and (outage is None or outage.group is None):
+            if desk.in_work(site.id) and (outage is None or outage.group not in fired_ids):
                 continue  # it goes because it was announced
             one = _away(site, health, outage, desk.rules(site.id))
             if one is not None:
@@ -109,7 +111,9 @@ class Groupwork:
         """Tell of those who wait no longer, and are in no group."""
         for name in sorted(names):
             outage = desk.firing(name, Kind.SITE_OFFLINE)
-            if outage is not None and outage.group is None and not outage.told:
+            if outage is None or desk.revises(outage):
+                continue
+            if outage.group is None and not outage.told:
                 desk.put_incident(outage.revised(why="it waited for its group"))
 
     def _ended(self, group: Incident, away: int) -> Sequence[Cause]:

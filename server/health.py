@@ -32,17 +32,20 @@ Rules
     row makes the site degraded; ``clear_windows`` windows in a row beyond the
     clear threshold end it. Windows between the two thresholds restart both counts.
 10. Going offline ends what was degraded: one fault, one alert.
+11. A site whose status changes too often *flaps* (see `server.flapping`), whatever
+    its status is meanwhile; a status that stood for ``flap_rest_s`` ends that.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import UNSET, Struct
 
 from agent.wire import Envelope, Presence, Reading
-from server import causes, troubles
+from server import causes, flapping, troubles
+from server.events import Amended, Changed, Event, Opened, Resolved
 from server.model import Cause, Kind, Rules, Status
 
 
@@ -65,37 +68,10 @@ class Health(Struct, frozen=True, omit_defaults=True):
     seen: causes.LastSeen | None = None  # the newest live reading
     clients: int | None = None
     troubles: tuple[troubles.Count, ...] = ()
+    changes: tuple[float, ...] = ()  # of the status: the newest
+    flapping_since: float = 0.0  # 0: it does not flap
 
 
-class Changed(NamedTuple):
-    """The verdict, its reasons, or something else that the state topic shows changed."""
-
-
-class Opened(NamedTuple):
-    """An incident begins."""
-
-    kind: Kind
-    opened_at: float
-    detected_at: float
-    reasons: tuple[str, ...]
-
-
-class Amended(NamedTuple):
-    """An open incident has other reasons."""
-
-    kind: Kind
-    reasons: tuple[str, ...]
-
-
-class Resolved(NamedTuple):
-    """An incident ends."""
-
-    kind: Kind
-    resolved_at: float
-    cause: Cause | None = None
-
-
-Event = Changed | Opened | Amended | Resolved
 Step = tuple[Health, tuple[Event, ...]]
 
 _replace = msgspec.structs.replace
@@ -103,12 +79,18 @@ _replace = msgspec.structs.replace
 
 def due_at(health: Health, rules: Rules) -> float | None:
     """When `expire` must look at the site next; None when nothing can run out."""
+    away_at = _away_at(health, rules)
+    if not health.flapping_since:
+        return away_at
+    calm_at = flapping.calm_at(health.changes, rules)
+    return calm_at if away_at is None else min(calm_at, away_at)
+
+
+def _away_at(health: Health, rules: Rules) -> float | None:
     if health.status in (Status.UNKNOWN, Status.OFFLINE):
         return None
     silent_at = _silent_at(health, rules)
-    if health.confirm_at is not None:
-        return min(health.confirm_at, silent_at)
-    return silent_at
+    return silent_at if health.confirm_at is None else min(health.confirm_at, silent_at)
 
 
 def _silent_at(health: Health, rules: Rules) -> float:
@@ -168,7 +150,22 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
         clients=None if clients is UNSET else clients,
         troubles=counts,
     )
-    return after, tuple(events)
+    return _followed(health, after, events, now, rules)
+
+
+def _followed(
+    before: Health, after: Health, events: Sequence[Event], now: float, rules: Rules
+) -> Step:
+    """The same step, its change of status counted. What flaps covers what opens after it."""
+    if after.status is before.status or before.status is Status.UNKNOWN:
+        return after, tuple(events)
+    changes = flapping.changed(before.changes, now, rules)
+    if before.flapping_since or not flapping.starts(changes, rules):
+        return _replace(after, changes=changes), tuple(events)
+    opened = Opened(Kind.SITE_FLAPPING, changes[0], now, (flapping.reason(changes),))
+    after = _replace(after, changes=changes, flapping_since=changes[0])
+    in_order = sorted((opened, *events), key=lambda one: not isinstance(one, Resolved))
+    return after, tuple(in_order)
 
 
 def _cause(health: Health, reading: Reading, envelope: Envelope, now: float) -> Cause:
@@ -254,10 +251,14 @@ def _part(health: Health, presence: Presence, now: float, rules: Rules) -> Healt
 
 
 def expire(health: Health, now: float, rules: Rules) -> Step:
-    """The step that time alone makes: a confirmation or a silence has run out."""
+    """The step that time alone makes: the earliest of what has run out."""
     due = due_at(health, rules)
     if due is None or due > now:
         return health, ()
+    if due != _away_at(health, rules):
+        changes = flapping.left(health.changes, now, rules)
+        calm = _replace(health, changes=changes, flapping_since=0.0)
+        return calm, (Resolved(Kind.SITE_FLAPPING, now), Changed())
     by_will = health.confirm_at is not None and health.confirm_at <= now
     reason = "connection lost" if by_will else _silence_text(health, rules)
     ended = [Resolved(kind, now) for kind in troubles.KINDS if _has(health, kind)]
@@ -271,7 +272,7 @@ def expire(health: Health, now: float, rules: Rules) -> Step:
         troubles=(),
     )
     opened = Opened(Kind.SITE_OFFLINE, health.heard_at, now, (reason,))
-    return after, (*ended, opened, Changed())
+    return _followed(health, after, (*ended, opened, Changed()), now, rules)
 
 
 def _has(health: Health, kind: Kind) -> bool:
@@ -285,9 +286,12 @@ def _silence_text(health: Health, rules: Rules) -> str:
 
 def standing(health: Health, now: float) -> tuple[Opened, ...]:
     """What would fire if the site had come into the registry only now."""
+    since, events = health.flapping_since, list[Event]()
+    if since:
+        events.append(Opened(Kind.SITE_FLAPPING, since, now, (flapping.reason(health.changes),)))
     if health.status is Status.OFFLINE:
-        return (Opened(Kind.SITE_OFFLINE, health.heard_at, now, health.reasons),)
-    events = _trouble_events([], troubles.raised(health.troubles), now)
+        events.append(Opened(Kind.SITE_OFFLINE, health.heard_at, now, health.reasons))
+    events += _trouble_events([], troubles.raised(health.troubles), now)
     return tuple(event for event in events if isinstance(event, Opened))
 
 

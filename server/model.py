@@ -249,6 +249,8 @@ class Rules:
     flap_stop_ratio: float = 0.25
     flap_window_s: float = 3600.0
     """Changes older than this count no more."""
+    flap_rest_s: float = 900.0
+    """A site whose status stood so long flaps no more; no outage is silent for longer."""
 
 
 @dataclass(frozen=True, slots=True)

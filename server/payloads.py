@@ -59,6 +59,7 @@ def state(
         "status": health.status,
         "since": iso(health.since) if health.since else None,
         "reasons": list(health.reasons),
+        "flapping": bool(health.flapping_since),
         "maintenance": maintenance,
         "cause": cause(offline.cause) if offline is not None and known else None,
         "last_reading_at": iso(health.last_reading_at) if health.last_reading_at else None,

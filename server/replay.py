@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from agent.wire import VERSION, Envelope, Reading
 from server import health
-from server.health import Amended, Event, Health, Opened, Resolved
+from server.events import Amended, Event, Opened, Resolved
+from server.health import Health
 from server.model import Kind, Rules, Status
 
 

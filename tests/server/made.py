@@ -13,7 +13,8 @@ import msgspec
 
 from agent import wire
 from server import health
-from server.health import Event, Health
+from server.events import Event
+from server.health import Health
 from server.model import Rules, Site
 
 SITE = "bitung-0123"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from server.health import Amended, Changed, Event, Opened, Resolved
+from server.events import Amended, Changed, Event, Opened, Resolved
 from server.model import Kind
 from tests.server.made import Story
 

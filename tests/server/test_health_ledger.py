@@ -38,7 +38,8 @@ class Ledger(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.centre = Centre(self.folder, Site(SITE, "Pasar", "girian", "telkom"))
+        site = Site(SITE, "Pasar", "girian", "telkom")
+        self.centre = Centre(self.folder, site, flap_start_ratio=0.2, flap_stop_ratio=0.1)
         self.now = 2000.0
         self.set_back_s = 0.0
         self.devices = {name: Device(site=name, stream=identity(name)) for name in NAMES}
@@ -145,6 +146,8 @@ class Ledger(RuleBasedStateMachine):
                 continue
             if row.health.status is Status.OFFLINE:
                 expected.add((row.health.site, Kind.SITE_OFFLINE))
+            if row.health.flapping_since:
+                expected.add((row.health.site, Kind.SITE_FLAPPING))
             for kind, _ in troubles.raised(row.health.troubles):
                 expected.add((row.health.site, kind))
         assert set(firing) == expected
@@ -172,7 +175,7 @@ class Ledger(RuleBasedStateMachine):
     def what_may_run_out_has_a_due_time(self) -> None:
         for row in self.centre.store.healths():
             living = row.health.status in (Status.ONLINE, Status.DEGRADED)
-            assert (row.due_at is not None) == living
+            assert (row.due_at is not None) == (living or row.health.flapping_since > 0)
             assert row.due_at == health.due_at(row.health, self.centre.rules)
 
 

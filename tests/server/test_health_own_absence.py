@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.health import Opened
+from server.events import Opened
 from server.model import Kind
 from tests.server.made import Story
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.health import Changed, Opened, Resolved
+from server.events import Changed, Opened, Resolved
 from server.model import Kind
 from tests.server.made import Device, Story, identity
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from server.health import Opened, Resolved
+from server.events import Opened, Resolved
 from server.model import Kind
 from tests.server.made import Story
 

@@ -37,6 +37,7 @@ def test_a_registered_site_that_was_never_heard_from_is_published_as_unknown(
             "status": "unknown",
             "since": None,
             "reasons": [],
+            "flapping": False,
             "maintenance": False,
             "cause": None,
             "last_reading_at": None,

@@ -89,6 +89,7 @@ def test_a_state_has_the_fields_of_the_contract() -> None:
         "status": "offline",
         "since": "1970-01-01T00:16:40.000Z",
         "reasons": ["connection lost"],
+        "flapping": False,
         "maintenance": False,
         "cause": None,
         "last_reading_at": "1970-01-01T00:16:30.000Z",
