@@ -94,6 +94,12 @@ def _report(commands: Commands) -> None:
     report.add_arguments(commands)
 
 
+def _backup(commands: Commands) -> None:
+    from server import backup
+
+    backup.add_arguments(commands)
+
+
 def _demo(commands: Commands) -> None:
     from server import demo
 
@@ -113,6 +119,7 @@ _COMMANDS: dict[Callable[[Commands], None], tuple[str, ...]] = {
     _show: ("status", "alerts", "readings", "quarantine"),
     _ledger: ("incidents",),
     _report: ("report",),
+    _backup: ("backup", "restore"),
     _demo: ("demo",),
 }
 _WITHOUT_CONFIG = ("demo",)

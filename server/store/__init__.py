@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from server.model import Contract, Incident, Maintenance, Note, Site, SiteTerm, Witnessed
@@ -47,6 +48,7 @@ __all__ = [
     "StoreError",
     "StreamRow",
     "open_store",
+    "path_of",
 ]
 
 from server.timeline import Span
@@ -265,14 +267,19 @@ def open_store(url: str, *, create: bool = True) -> Store:
         NoStoreError: there is none, and `create` is false.
         StoreError: unknown kind of store, or it cannot be opened.
     """
+    path = path_of(url)
+    from server.store.tables import SqliteStore
+
+    return SqliteStore(str(path), create=create)
+
+
+def path_of(url: str) -> Path:
+    """The file of a store's URL: ``/var/lib`` of ``sqlite:///var/lib``, and of ``sqlite:////var/lib``.
+
+    Raises:
+        StoreError: unknown kind of store.
+    """
     scheme, found, path = url.partition("://")
     if scheme == "sqlite" and found and path.startswith("/") and path != "/":
-        from server.store.tables import SqliteStore
-
-        return SqliteStore(_sqlite_path(path), create=create)
+        return Path("/" + path.lstrip("/"))
     raise StoreError(f"store.url {url!r} is not understood; write sqlite:///path/to/pantau.db")
-
-
-def _sqlite_path(path: str) -> str:
-    """``/var/lib`` of ``sqlite:///var/lib``, and of ``sqlite:////var/lib``."""
-    return "/" + path.lstrip("/")
