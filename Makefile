@@ -19,7 +19,7 @@ TOOLS := mosquitto=mosquitto mosquitto_sub=mosquitto-clients ip=iproute2 nft=nft
          fping=fping ping=iputils-ping openssl=openssl chronyd=chrony
 # The same for the tests that take longer: a guest with radios, a LAN with DHCP.
 TOOLS_SLOW := qemu-aarch64-static=qemu-user-static qemu-system-x86_64=qemu-system-x86 hostapd=hostapd wpa_supplicant=wpasupplicant \
-              systemd-nspawn=systemd-container debootstrap=debootstrap faketime=faketime ssh-keygen=openssh-client \
+              systemd-nspawn=systemd-container debootstrap=debootstrap ssh-keygen=openssh-client \
               iperf3=iperf3 iw=iw busybox=busybox-static depmod=kmod dnsmasq=dnsmasq-base
 
 # The first interpreter that really runs (a pyenv shim may not) and is new enough.

@@ -151,18 +151,6 @@ class Machine:
             self._process.wait(_END_S)
         self._process = None
 
-    def set_clock(self, off: str) -> None:
-        """Have all that starts from now on see the wall clock off by `off`, such as ``-3h``.
-
-        A container has no wall clock of its own, so libfaketime stands in for one.
-        """
-        (self.root / "etc/faketimerc").write_text(f"{off}\n")
-        with (self.root / "etc/environment").open("a") as environment:
-            environment.write("FAKETIME_DONT_FAKE_MONOTONIC=1\n")
-        (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-        shutil.copy(library, self.root / "usr/lib")
-        (self.root / "etc/ld.so.preload").write_text("/usr/lib/libfaketime.so.1\n")
-
     def journal(self, lines: int = 60) -> str:
         """The end of its journal, for a test that failed."""
         done = subprocess.run(
