@@ -113,6 +113,10 @@ class Peer:
         info.wait_for_publish(_ANSWER_S)
         assert info.is_published(), f"no PUBACK for {topic}"
 
+    def send(self, topic: str, payload: bytes) -> None:
+        """Publish with QoS 1 and wait for nothing."""
+        self._client.publish(topic, payload, qos=1)
+
     def subscribe(self, pattern: str) -> None:
         """Subscribe with QoS 1 and wait for the answer (mosquitto always grants)."""
         _, mid = self._client.subscribe(pattern, qos=1)

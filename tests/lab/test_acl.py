@@ -18,6 +18,7 @@ import pytest
 from tests.lab.broker import Broker
 from tests.lab.peer import Peer, Refused
 from tests.lab.pki import Authority
+from tests.wait import until
 
 OWN, OTHER = "bitung-0001", "bitung-0002"
 _ROOT = "pantau/v1"
@@ -39,6 +40,8 @@ _SERVICE_TOPICS = [
 TOPICS = [*_SITE_TOPICS, *_SERVICE_TOPICS]
 MAY_WRITE = {f"{_ROOT}/sites/{OWN}/{leaf}" for leaf in _WRITES}
 MAY_READ = {f"{_ROOT}/sites/{OWN}/{leaf}" for leaf in _READS}
+_MOST_BYTES = 16 << 20
+"""The largest message by the shipped configuration."""
 FENCE_OUT = f"{_ROOT}/sites/{OWN}/replies"
 FENCE_IN = f"{_ROOT}/sites/{OWN}/acks"
 
@@ -344,6 +347,72 @@ def test_the_playbooks_hear_states_alone_and_change_nothing(
         deploy.wait_for(fence)
         assert deploy.has(word) == topic.startswith(f"{_ROOT}/state/")
     assert not ops.has(forged)
+
+
+@versions
+def test_the_playbooks_leave_no_will_that_anyone_hears(
+    shipped: Broker, ops: Peer, ingest: Peer, version: int
+) -> None:
+    words = {topic: _word() for topic in TOPICS}
+    for topic, word in words.items():
+        with contextlib.suppress(Refused):
+            Peer(shipped, "_deploy", version=version, will=(topic, word, True)).connect().cut()
+    with Peer(shipped, "_deploy", version=version):
+        pass  # the broker sends what is due of the last session first
+    fence = _word()
+    ingest.publish(f"{_ROOT}/server/ingest", fence)
+    ops.wait_for(fence)
+    assert [topic for topic, word in words.items() if ops.has(word)] == []
+
+
+@versions
+@pytest.mark.parametrize("service", ["_ingest", "_ops", "_deploy"])
+def test_a_device_speaks_for_no_service_whatever_it_claims_to_be(
+    shipped: Broker, ops: Peer, version: int, service: str
+) -> None:
+    """Every topic, published and as a will, with the service's client id and user name."""
+    leaves = (*_WRITES, *_READS)
+    topics = [*TOPICS, *(f"{_ROOT}/sites/{service}/{leaf}" for leaf in leaves)]
+    said, willed = ({topic: _word() for topic in topics if topic not in MAY_WRITE} for _ in "12")
+    fence = _word()
+    more = {"version": version, "client_id": service, "claimed": service}
+    for topic in said:
+        with contextlib.suppress(Refused):
+            device = Peer(shipped, OWN, will=(topic, willed[topic], True), **more).connect()  # type: ignore[arg-type]  # they fit
+            device.publish(topic, said[topic], retain=True)
+            device.cut()
+    with Peer(shipped, OWN, version=version) as own:
+        own.publish(FENCE_OUT, fence)
+        ops.wait_for(fence)
+    assert [topic for topic, word in said.items() if ops.has(word)] == []
+    assert [topic for topic, word in willed.items() if ops.has(word)] == []
+    assert ops.disconnects == 0
+
+
+@versions
+def test_a_message_that_is_too_large_reaches_nobody_and_hurts_nobody(
+    shipped: Broker, ops: Peer, other: Peer, version: int
+) -> None:
+    """On MQTT 5 it ends the connection of who sent it; on 3.1.1 that one goes on as well."""
+    too_large, aside, after = b"x" * (_MOST_BYTES + 1), _word(), _word()
+    theirs = f"{_ROOT}/sites/{OTHER}/replies"
+    disconnects = other.disconnects, ops.disconnects
+    with Peer(shipped, OWN, version=version) as own:
+        other.publish(theirs, aside)
+        own.send(f"{_ROOT}/sites/{OWN}/readings", too_large)
+        if version == 5:
+            until(lambda: own.disconnects, 60, "the end of the connection")
+        else:
+            own.publish(FENCE_OUT, after)
+            ops.wait_for(after)
+    with Peer(shipped, OWN, version=version) as own:
+        fence = _word()
+        other.publish(theirs, fence)
+        own.publish(FENCE_OUT, fence + b" too")
+        for word in (aside, fence, fence + b" too"):
+            ops.wait_for(word)
+    assert max(len(message.payload) for message in ops.heard) < len(too_large)
+    assert (other.disconnects, ops.disconnects) == disconnects
 
 
 @versions
