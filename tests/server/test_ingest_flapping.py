@@ -15,9 +15,9 @@ from server.draft import Draft
 from server.events import Opened, Resolved
 from server.health import Health
 from server.memory import Memory
-from server.model import Incident, Kind, Rules
+from server.model import Incident, Kind, Rules, Site
 from tests.server.centre import Centre, home
-from tests.server.made import MINE, SITE, Device
+from tests.server.made import MINE, SITE, Device, identity
 
 STATE = f"state/girian/telkom/{SITE}"
 REST_S = Rules().flap_rest_s
@@ -162,6 +162,32 @@ def test_a_site_imported_while_it_flaps_has_one_alert(tmp_path: Path) -> None:
     assert list(site.fires()) == ["site_flapping"]
     site.passes(REST_S)
     assert list(site.fires()) == ["site_offline"]
+
+
+def test_a_group_goes_before_the_flapping_and_gives_back_what_it_took(tmp_path: Path) -> None:
+    site = Restless(tmp_path, flap_start_ratio=0.2, flap_stop_ratio=0.1)
+    others = [Device(site=name, stream=identity(name)) for name in ("bb-1", "bb-2")]
+    site.centre.enter(*(Site(one.site, one.site, "maesa", "telkom") for one in others))
+    site.centre.ingest.refresh_registry(site.now)
+    for _ in range(3):  # silent for 150 s, twice
+        for _ in range(4):
+            site.centre.hears(*(one.live(site.now) for one in others))
+            site.passes(50)
+        site.reads()
+    assert list(site.fires()) == ["site_flapping"]
+    flapping = site.open(Kind.SITE_FLAPPING)
+    site.centre.hears(*(one.live(site.now) for one in others))
+
+    site.passes(200)
+    group = site.open(Kind.GROUP_OUTAGE)
+    outages = {one.site: one for one in site.centre.incidents() if one.firing}
+    assert {outages[name].group for name in group.sites} == {group.id}
+    assert len(group.sites) == 3
+
+    site.centre.hears(*(one.live(site.now) for one in others))
+    site.passes(20)
+    assert site.open(Kind.SITE_OFFLINE).group == flapping.id
+    assert set(site.fires()) == {"site_flapping"}
 
 
 STEPS = st.lists(
