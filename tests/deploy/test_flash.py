@@ -100,6 +100,44 @@ def device(town: Town, flashed: Path) -> Iterator[Machine]:
         yield device
 
 
+@pytest.fixture(scope="module")
+def another(town: Town, device: Machine) -> Iterator[Machine]:
+    """A second device at the site, as it comes: the first one is broken and switched off."""
+    stolen = town.machines["centre"].root / "root/old"
+    stolen.mkdir()
+    for name in ("site.key", "site.pem"):
+        shutil.copy(device.root / "etc/pantau" / name, stolen / name)
+    device.halt()
+    device.network.ip("addr", "replace", "10.81.2.2/24", "dev", _cable(device.network))
+    device.network.route("default", "10.81.2.1")
+    public = (town.folder / "id.pub").read_text()
+    with Machine(_SITE, town.folder / "another", device.network, public) as machine:
+        town.machines[_SITE] = machine
+        # What ssh keeps open leads to the machine that is gone.
+        shutil.rmtree(town.folder / "cp", ignore_errors=True)
+        yield machine
+
+
+def _cable(network: Namespace) -> str:
+    links = json.loads(network.ip("-json", "link"))
+    return next(str(link["ifname"]) for link in links if link["ifname"] != "lo")
+
+
+def _old_key(town: Town) -> str:
+    """What the broker says to the first device's key, without a word on any topic of ours."""
+    return town.on(
+        *("centre", "mosquitto_pub", "--host", "10.81.1.2", "--port", "8883", "--qos", "1"),
+        *("--cafile", "/etc/pantau/deploy/ca.pem", "--cert", "/root/old/site.pem"),
+        *("--key", "/root/old/site.key", "--id", _SITE, "--topic", "nothing", "--message", "x"),
+        *("&&", "echo", "accepted", "||", "echo", "refused"),
+    ).strip()
+
+
+def _streams(town: Town) -> set[str]:
+    lines = town.on(_SITE, "pantau-agent", "spool").splitlines()
+    return {line.split()[0] for line in lines}
+
+
 def _flash(town: Town) -> tuple[str, ...]:
     return ("-e", f"flash_out={town.folder}/cards", "-e", f"flash_known_hosts={town.folder}/known")
 
@@ -134,3 +172,17 @@ def test_a_play_finds_nothing_to_change_on_a_flashed_device(town: Town) -> None:
     said = town.play("agent.yml", "--limit", _SITE)
     assert f"{_SITE}: commissioned, online" in said
     assert changed(said) == []
+
+
+def test_a_swapped_device_is_one_command_and_the_old_ones_key_is_refused(
+    town: Town, request: pytest.FixtureRequest
+) -> None:
+    old = request.getfixturevalue("device")
+    streams, certificate = _streams(town), (old.root / "etc/pantau/site.pem").read_text()
+    new = request.getfixturevalue("another")
+    assert _old_key(town) == "accepted"
+    assert f"{_SITE}: commissioned, online" in town.play("swap.yml", "-e", f"site={_SITE}")
+    assert _old_key(town) == "refused"
+    assert (new.root / "etc/pantau/site.pem").read_text() != certificate
+    assert streams
+    assert not _streams(town) & streams
