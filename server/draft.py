@@ -210,6 +210,7 @@ class Draft:
             store.put_boots(one, anchors)
             self.past.put_right(one, anchors)
         self.past.save()
+        self._unsettle(now)
         if self._streams:
             store.put_streams(self._streams.values())
         newest = {incident.id: incident for incident in self._revisions}
@@ -228,6 +229,15 @@ class Draft:
             where, work = self._memory.site(site), self.in_work(site)
             self.post(*payloads.state(where, self.health(site), offline, maintenance=work))
         store.put_healths(self._health_rows())
+
+    def _unsettle(self, now: float) -> None:
+        """Outages that ended, and all whose past is known better, are looked at again later."""
+        for site, parts in self.past.painted.items():
+            from_at = min(part.from_at for part in parts)
+            self._store.unsettle(site, from_at, max(part.to_at for part in parts), now)
+        for one in self._revisions:
+            if one.kind is Kind.SITE_OFFLINE and one.resolved_at is not None:
+                self._store.unsettle(one.site, one.opened_at, one.resolved_at, now)
 
     def _tell(self, incident: Incident, now: float) -> None:
         held = incident.kind is Kind.SITE_OFFLINE and incident.site in self._held

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent import wire
-from server import health, inforce, moving, payloads, remarks, rules, voice
+from server import health, inforce, moving, payloads, remarks, rules, settle, voice
 from server.draft import Draft
 from server.groupwork import Groupwork
 from server.inforce import InForce
@@ -207,7 +207,7 @@ class Ingest:
 
         Gives the letters added.
         """
-        said = self._heed(now)
+        said = self._heed(now) + self._settle(now)
         if self._store.registry_version() == self._version and now < self._changes_at:
             return said
         with self._store.transaction():
@@ -243,6 +243,19 @@ class Ingest:
         with self._store.transaction():
             remarks.heed(draft, self._store)
             draft.save(now)
+        draft.merge()
+        return draft.posts
+
+    def _settle(self, now: float) -> int:
+        """Look again at outages of which more is known by now; gives letters added."""
+        due = self._store.unsettled(now - settle.QUIET_S, now, settle.AT_ONCE)
+        if not due:
+            return 0
+        draft = self._draft()
+        with self._store.transaction():
+            settle.step(draft, self._store, self._memory.registry, due)
+            draft.save(now)
+            self._store.settled(one.site for one in due)
         draft.merge()
         return draft.posts
 

@@ -132,6 +132,10 @@ ALLOWED: dict[str, set[str]] = {
         ),
         *("server.store", "server.voice", "server.model", "agent.wire"),
     },
+    "server.settle": {
+        *("server.causes", "server.draft", "server.review", "server.store", "server.timeline"),
+        *("server.model", "agent.wire"),
+    },
     "server.remarks": {"server.draft", "server.notes", "server.store"},
     "server.intake": {
         *("server.clock", "server.draft", "server.health", "server.store"),
@@ -151,6 +155,7 @@ ALLOWED: dict[str, set[str]] = {
             "server.groupwork",
             "server.intake",
             "server.remarks",
+            "server.settle",
             "server.voice",
             "server.health",
             "server.causes",

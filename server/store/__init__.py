@@ -25,9 +25,11 @@ from server.store.types import (
     Quarantined,
     ReadingRow,
     RulesVersion,
+    Settling,
     Standing,
     StoreError,
     StreamRow,
+    Unsettled,
 )
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StreamRow",
+    "Unsettled",
     "open_store",
     "path_of",
 ]
@@ -54,7 +57,7 @@ __all__ = [
 from server.timeline import Span
 
 
-class Store(Protocol):
+class Store(Settling, Protocol):
     """Storage. Every method may raise `StoreError`; writes belong in a transaction."""
 
     def transaction(self) -> AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from server.health import Health
 from server.model import Incident
 from server.seqset import SeqSet
 from server.store import (
+    FLAG_UNCERTAIN,
     Boots,
     HealthRow,
     Letter,
@@ -22,6 +23,7 @@ from server.store import (
 from server.store.glance import Glance
 from server.store.notes import Notes
 from server.store.outages import Outages
+from server.store.settling import Settling
 from server.store.spans import Spans
 from server.store.terms import Terms
 from server.store.witnessed import Witness
@@ -38,7 +40,7 @@ _incident = msgspec.json.Decoder(Incident)
 _ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
-class SqliteStore(Glance, Notes, Outages, Spans, Terms, Witness):
+class SqliteStore(Glance, Notes, Outages, Settling, Spans, Terms, Witness):
     """See `server.store.Store` for what each method does."""
 
     def healths(self) -> list[HealthRow]:
@@ -123,6 +125,21 @@ class SqliteStore(Glance, Notes, Outages, Spans, Terms, Witness):
         bodies = _Bodies(self)
         for stream, *row in rows:
             yield stream, bodies.row(*row)
+
+    def recent(self, site: str, since: float) -> Iterator[tuple[str, ReadingRow]]:
+        bodies = _Bodies(self)
+        streams = "SELECT id, stream FROM streams WHERE site = ? ORDER BY id DESC"
+        for number, stream in list(self._each(streams, [site])):
+            rows = self._each(
+                f"SELECT {_READING_COLUMNS} FROM readings"  # noqa: S608  # a constant
+                " WHERE stream_id = ? AND flags != ? ORDER BY seq DESC",
+                [number, FLAG_UNCERTAIN],
+            )
+            for row in rows:
+                found = bodies.row(*row)
+                yield stream, found
+                if found.taken_at < since:
+                    break
 
     def unsynced(self, site: str) -> Iterator[ReadingRow]:
         rows = self._each(

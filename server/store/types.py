@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 from server.health import Health
-from server.model import Contract, Status
+from server.model import Contract, Incident, Status
 from server.seqset import SeqSet
 from server.timeline import Run
 
@@ -109,6 +110,14 @@ class OutageRow(NamedTuple):
     verdict: str
 
 
+class Unsettled(NamedTuple):
+    """A site whose ended outages are to be looked at again, where they touch this time."""
+
+    site: str
+    from_at: float
+    to_at: float
+
+
 class Letter(NamedTuple):
     """A message that has yet to be published."""
 
@@ -126,3 +135,26 @@ class Quarantined(NamedTuple):
     reason: str
     size: int
     head: bytes
+
+
+class Settling(Protocol):
+    """What looking at outages again takes of a store."""
+
+    def recent(self, site: str, since: float) -> Iterator[tuple[str, ReadingRow]]:
+        """Readings of a site whose time is known, with their streams: of each stream the newest
+        first, down to the first that was taken before `since`, included."""
+
+    def unsettle(self, site: str, from_at: float, to_at: float, at: float) -> None:
+        """Something new is known of this time of a site, since `at`."""
+
+    def unsettled(self, from_at: float, to_at: float, most: int) -> list[Unsettled]:
+        """Some of which nothing new came between these times, those that wait longest first."""
+
+    def settled(self, sites: Iterable[str]) -> None:
+        """They were looked at."""
+
+    def ended(self, site: str, from_at: float, to_at: float) -> list[Incident]:
+        """The outages of a site that have ended and touch a time, oldest first."""
+
+    def went(self, from_at: float, to_at: float) -> set[str]:
+        """The sites with an outage that began between these times."""
