@@ -52,9 +52,11 @@ class Story(NamedTuple):
         }
 
     def alert(self, site: str, status: str) -> Seen:
-        """The only alert of a site that was `firing` or `resolved`."""
-        (alert,) = [s for s in self.observer.alerts(site) if s.body["status"] == status]
-        return alert
+        """The first alert of a site that was `firing` or `resolved`; later ones are revisions of
+        the same incident."""
+        alerts = [s for s in self.observer.alerts(site) if s.body["status"] == status]
+        assert len({s.body["id"] for s in alerts}) == 1
+        return alerts[0]
 
 
 @pytest.fixture(scope="module")
