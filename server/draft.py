@@ -127,6 +127,7 @@ class Draft:
             opened_at=event.opened_at,
             detected_at=max(event.detected_at, event.opened_at),  # our clock may go back
             reasons=event.reasons,
+            cause=event.cause or Cause(),
         )
         self.put_incident(incident)
         if event.kind is Kind.SITE_FLAPPING:
@@ -143,12 +144,13 @@ class Draft:
         incident = self.firing(site, event.kind)
         if incident is not None:
             told = payloads.title(self._memory.site(site), event.kind, event.reasons)
-            self.put_incident(incident.revised(reasons=event.reasons, title=told))
+            cause = event.cause or incident.cause
+            self.put_incident(incident.revised(reasons=event.reasons, title=told, cause=cause))
 
     def _resolve(self, site: str, event: Resolved) -> None:
         incident = self.firing(site, event.kind)
         if incident is not None:
-            self.put_incident(incident.resolved(event.resolved_at, event.cause or Cause()))
+            self.put_incident(incident.resolved(event.resolved_at, event.cause or incident.cause))
             if event.kind is Kind.SITE_FLAPPING:
                 why = "the site has calmed, and it still lasts"
                 self._stand_for(site, incident.id, None, why)

@@ -18,6 +18,7 @@ class Opened(NamedTuple):
     opened_at: float
     detected_at: float
     reasons: tuple[str, ...]
+    cause: Cause | None = None
 
 
 class Amended(NamedTuple):
@@ -25,6 +26,7 @@ class Amended(NamedTuple):
 
     kind: Kind
     reasons: tuple[str, ...]
+    cause: Cause | None = None
 
 
 class Resolved(NamedTuple):

@@ -45,7 +45,7 @@ from msgspec import UNSET, Struct
 
 from agent.wire import Envelope, Presence, Reading
 from server import causes, flapping, troubles
-from server.events import Amended, Changed, Event, Opened, Resolved
+from server.events import Changed, Event, Opened, Resolved
 from server.model import Cause, Kind, Rules, Status
 
 
@@ -126,7 +126,8 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
     if health.status is Status.OFFLINE:
         events.append(Resolved(Kind.SITE_OFFLINE, now, _cause(health, reading, envelope, now)))
     if counts is not health.troubles:
-        events.extend(_trouble_events(troubles.raised(health.troubles), raised, now))
+        before = troubles.raised(health.troubles)
+        events.extend(troubles.events(before, raised, now, _of_access_points(reading)))
     first = health.last_reading_at == 0.0
     changed = first or status is not health.status or reasons != health.reasons
     if changed:
@@ -153,6 +154,13 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
     return _followed(health, after, events, now, rules)
 
 
+def _of_access_points(reading: Reading) -> Cause | None:
+    points = () if reading.access_points is UNSET else reading.access_points.values()
+    away = sum(not point.reachable for point in points)
+    gateway_ok = reading.ladder.gateway == "ok"
+    return causes.of_access_points(away, len(points), gateway_ok=gateway_ok) if away else None
+
+
 def _followed(
     before: Health, after: Health, events: Sequence[Event], now: float, rules: Rules
 ) -> Step:
@@ -173,22 +181,6 @@ def _cause(health: Health, reading: Reading, envelope: Envelope, now: float) -> 
         return Cause(evidence=("no reading before the outage",))
     gap_s = now - health.heard_at
     return causes.explain(health.seen, reading, envelope.stream, envelope.sent_uptime_s, gap_s)
-
-
-def _trouble_events(
-    before: list[tuple[Kind, str]], after: list[tuple[Kind, str]], now: float
-) -> list[Event]:
-    events: list[Event] = []
-    for kind in troubles.KINDS:
-        had = tuple(text for of, text in before if of is kind)
-        has = tuple(text for of, text in after if of is kind)
-        if has and not had:
-            events.append(Opened(kind, now, now, has))
-        elif had and not has:
-            events.append(Resolved(kind, now))
-        elif had != has:
-            events.append(Amended(kind, has))
-    return events
 
 
 def meet(
@@ -291,7 +283,7 @@ def standing(health: Health, now: float) -> tuple[Opened, ...]:
         events.append(Opened(Kind.SITE_FLAPPING, since, now, (flapping.reason(health.changes),)))
     if health.status is Status.OFFLINE:
         events.append(Opened(Kind.SITE_OFFLINE, health.heard_at, now, health.reasons))
-    events += _trouble_events([], troubles.raised(health.troubles), now)
+    events += troubles.events([], troubles.raised(health.troubles), now)
     return tuple(event for event in events if isinstance(event, Opened))
 
 

@@ -13,7 +13,8 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import astuple
 
 from agent.wire import RUNGS, Echoes, Host, Reading
-from server.model import Kind, Rules
+from server.events import Amended, Event, Opened, Resolved
+from server.model import Cause, Kind, Rules
 
 KINDS = (Kind.SITE_DEGRADED, Kind.ACCESS_POINT_OFFLINE, Kind.AGENT_PROBLEM)
 """The kinds of incident that troubles open."""
@@ -78,6 +79,31 @@ def count(counts: tuple[Count, ...], reading: Reading, rules: Rules) -> tuple[Co
         if one is not None and (one.bad or one.text):
             after.append(one)
     return tuple(after)
+
+
+def events(
+    before: list[tuple[Kind, str]],
+    after: list[tuple[Kind, str]],
+    now: float,
+    of_points: Cause | None = None,
+) -> list[Event]:
+    """What follows when the troubles that stand are others than before.
+
+    Args:
+        of_points: why access points are away, by the reading that shows it.
+    """
+    found: list[Event] = []
+    for kind in KINDS:
+        had = tuple(text for of, text in before if of is kind)
+        has = tuple(text for of, text in after if of is kind)
+        cause = of_points if kind is Kind.ACCESS_POINT_OFFLINE else None
+        if has and not had:
+            found.append(Opened(kind, now, now, has, cause))
+        elif had and not has:
+            found.append(Resolved(kind, now))
+        elif had != has:
+            found.append(Amended(kind, has, cause))
+    return found
 
 
 def _next(one: Count, finding: Finding, rules: Rules) -> Count:

@@ -81,7 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.groups": {"server.model"},
     "server.grouping": {"server.groups", "server.causes", "server.model"},
     "server.review": {"server.causes", "server.model", "agent.wire"},
-    "server.troubles": {"server.model", "agent.wire"},
+    "server.troubles": {"server.events", "server.model", "agent.wire"},
     "server.edges": set(),
     "server.sla": {"server.edges", "server.model"},
     "server.online": {"server.edges", "server.sla"},

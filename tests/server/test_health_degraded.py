@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from server.events import Amended, Changed, Event, Opened, Resolved
-from server.model import Kind
+from server.model import Cause, Kind
 from tests.server.made import Story
 
 OK = {"gateway": "ok", "domestic": "ok", "world": "ok"}
@@ -112,7 +112,8 @@ def test_a_trouble_for_three_windows_makes_a_site_degraded(trouble: Trouble) -> 
     assert story.sees(2, trouble.bad) == []
 
     [opened, changed] = story.sees(1, trouble.bad)
-    assert opened == Opened(trouble.kind, 1120, 1120, (trouble.reason,))
+    assert isinstance(opened, Opened)
+    assert opened._replace(cause=None) == Opened(trouble.kind, 1120, 1120, (trouble.reason,))
     assert changed == Changed()
     assert (story.status, story.health.since) == ("degraded", 1120)
     assert story.health.reasons == (trouble.reason,)
@@ -231,8 +232,11 @@ def test_two_access_points_are_told_apart() -> None:
     story.sees(3, {"access_points": {"a": {"reachable": False}, "b": {"reachable": True}}})
     events = story.sees(5, {"access_points": {"a": {"reachable": True}, "b": {"reachable": False}}})
 
+    told = ("access point a unreachable", "access point b unreachable")
     assert events[0] == Amended(
-        Kind.ACCESS_POINT_OFFLINE, ("access point a unreachable", "access point b unreachable")
+        Kind.ACCESS_POINT_OFFLINE,
+        told,
+        Cause("access_point", 0.9, ("1 of 2 access points unreachable while the agent lives",)),
     )
     assert story.health.reasons == ("access point b unreachable",)
 

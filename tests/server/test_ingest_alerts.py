@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import wire
-from server.model import Site
+from server.model import Kind, Site
 from tests.server.centre import RETAIN_S, Centre, home
 from tests.server.made import OTHER, SITE, Device, identity, presence, says
 
@@ -383,3 +383,20 @@ def test_a_site_that_joins_the_registry_in_trouble_has_its_alert_from_then_on(
     for n in range(5):
         centre.hears(device.live(1360 + 60 * n))
     assert [one.firing for one in centre.incidents()] == [False]
+
+
+def test_an_access_point_that_is_away_has_its_cause_until_the_end(centre: Centre) -> None:
+    device = Device()
+    away = {"a": {"reachable": False}, "b": {"reachable": True}}
+    back = {name: {"reachable": True} for name in away}
+    for number in range(4):
+        centre.hears(device.live(1000.0 + 60 * number, access_points=away))
+    (firing,) = centre.store.firing()
+    assert (firing.kind, firing.cause.verdict) == (Kind.ACCESS_POINT_OFFLINE, "access_point")
+    assert firing.cause.evidence == ("1 of 2 access points unreachable while the agent lives",)
+
+    for number in range(4, 12):
+        centre.hears(device.live(1000.0 + 60 * number, access_points=back))
+    (ended,) = centre.store.incidents()
+    assert not ended.firing
+    assert ended.cause == firing.cause
