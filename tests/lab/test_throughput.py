@@ -97,6 +97,7 @@ def _run(
 def _find_the_rates(link: Link, method: str, server: str, **environment: str) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         told = _run(link, method, server, 0, **environment)
+        assert "result" in told, told
         result = told["result"]
         assert result["method"] == method
         passed = told["received"] + told["sent"]
@@ -141,6 +142,16 @@ def test_iperf3_finds_the_same(link: Link) -> None:
         _find_the_rates(link, "iperf3", f"{SERVER}:5202")
     finally:
         _end(server)
+
+
+def test_an_iperf3_server_that_is_slow_between_two_tests_is_waited_for(link: Link) -> None:
+    once = "iperf3 --server --one-off --forceflush --port 5203"
+    server = _serve(link, "sh", "-c", f"{once}; sleep 2; exec {once}", says="Server listening")
+    try:
+        told = _run(link, "iperf3", f"{SERVER}:5203")
+    finally:
+        _end(server)
+    assert "result" in told, told
 
 
 @pytest.mark.parametrize(
