@@ -81,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.groups": {"server.model"},
     "server.grouping": {"server.groups", "server.causes", "server.model"},
     "server.review": {"server.causes", "server.model", "agent.wire"},
+    "server.access_points": {"agent.wire"},
     "server.troubles": {"server.events", "server.model", "agent.wire"},
     "server.edges": set(),
     "server.sla": {"server.edges", "server.model"},
@@ -91,10 +92,10 @@ ALLOWED: dict[str, set[str]] = {
     "server.events": {"server.model"},
     "server.flapping": {"server.model"},
     "server.health": {
-        *("server.causes", "server.events", "server.flapping", "server.troubles"),
-        *("server.model", "agent.wire"),
+        *("server.access_points", "server.causes", "server.events", "server.flapping"),
+        *("server.troubles", "server.model", "agent.wire"),
     },
-    "server.payloads": {"server.health", "server.model", "agent.wire"},
+    "server.payloads": {"server.access_points", "server.health", "server.model", "agent.wire"},
     "server.dates": set(),
     "server.terms": {"server.model"},
     "server.registry": {"server.dates", "server.terms", "server.model", "agent.wire"},
@@ -389,3 +390,33 @@ def test_the_check_lets_through_what_is_allowed(name: str, source: str) -> None:
 def test_a_relative_import_is_refused() -> None:
     with pytest.raises(AssertionError, match="relative import"):
         list(imports("from . import wire"))
+
+
+JUDGE_MAY_IMPORT = {"bench.truth", "paho", "tests.lab", "tests.wait"}
+"""The judge shares no code with the judged; the lab starts brokers and commands for it."""
+
+
+def judge_faults(source: str) -> list[str]:
+    """What a module of `bench/truth` imports and may not."""
+    return [
+        target
+        for target in imports(source)
+        if target.partition(".")[0] not in sys.stdlib_module_names | {"__future__"}
+        and not any(_under(target, place) for place in JUDGE_MAY_IMPORT)
+    ]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((_ROOT / "bench" / "truth").glob("*.py")), ids=lambda f: f.name
+)
+def test_the_judge_shares_no_code_with_the_judged(file: Path) -> None:
+    source = file.read_text()
+    assert judge_faults(source) == []
+    assert len(source.splitlines()) <= _LONGEST_MODULE
+
+
+def test_the_check_of_the_judge_bites() -> None:
+    assert judge_faults("from server.sla import Record\nfrom agent import wire\nimport json") == [
+        "server.sla",
+        "agent.wire",
+    ]

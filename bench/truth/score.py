@@ -1,0 +1,205 @@
+"""Holds what was heard over MQTT and what stands in the ledger against the truth. Pure.
+
+An alert belongs to an event when it is about one of the event's sites and was
+confirmed while the event lasted (or `LATE_S` after). What belongs to none is false.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bench.truth.truth import Expected, down_s
+
+LATE_S = 15.0
+"""A confirmation may be decided this long after the event ended, and a group told."""
+EARLY_S = 2.0
+"""The simulator writes down what it did within this."""
+_OUTAGES = ("site_offline", "group_outage")
+_KINDS = {
+    "site_offline": ("site_offline",),
+    "group_outage": ("group_outage",),
+    "site_degraded": ("site_degraded",),
+    # An unreachable access point is, by the contract, also a reason for "degraded".
+    "access_point_offline": ("access_point_offline",),
+}
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One alert as it came over MQTT at `at` (seconds since 1970)."""
+
+    at: float
+    alert: Json
+
+
+@dataclass
+class Score:
+    """What the run was worth. `faults` empty: nothing fell short in kind (times are apart)."""
+
+    events: int = 0
+    detection_s: dict[str, list[float]] = field(default_factory=dict)
+    missed: list[str] = field(default_factory=list)
+    false: list[str] = field(default_factory=list)
+    not_played: list[str] = field(default_factory=list)
+    causes: dict[str, dict[str, int]] = field(default_factory=dict)
+    cause_wrong: list[str] = field(default_factory=list)
+    cause_judged: int = 0
+    group_precision: list[float] = field(default_factory=list)
+    group_recall: list[float] = field(default_factory=list)
+    alerts_per_event: dict[str, int] = field(default_factory=dict)
+    availability_error_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def cause_right_ratio(self) -> float | None:
+        """Of the events whose cause is judged; None where there was none."""
+        if not self.cause_judged:
+            return None
+        return 1 - len(self.cause_wrong) / self.cause_judged
+
+
+def seconds(text: str) -> float:
+    """RFC 3339 to seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def score(
+    expected: list[Expected],
+    played: dict[str, tuple[float, float | None]],
+    heard: Iterable[Heard],
+    ledger: Iterable[Json],
+) -> Score:
+    """Score every event.
+
+    Args:
+        played: when each event really began and ended, from the simulator's journal.
+        heard: every alert publication.
+        ledger: `pantau incidents --json`.
+    """
+    result = Score(events=len(expected))
+    result.not_played = [one.event for one in expected if one.event not in played]
+    alerts, incidents = list(heard), list(ledger)
+    explained: set[str] = set()
+    confusion: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in expected:
+        if one.event not in played:
+            continue
+        began, ended = played[one.event]
+        mine = [i for i in incidents if _belongs(i, one, began, ended)]
+        told = [h for h in alerts if _belongs(h.alert, one, began, ended)]
+        named = {h.alert["id"] for h in told}
+        result.alerts_per_event[one.event] = len(named)
+        if one.incident is None:
+            continue  # what it brought stays unexplained, and is false below
+        explained |= named | {i["id"] for i in mine}
+        fitting = [i for i in mine if i["kind"] in _KINDS[one.incident]]
+        first = min(
+            (h.at for h in told if h.alert["kind"] in (one.incident, *_alone(one))), default=None
+        )
+        if first is not None:
+            result.detection_s.setdefault(one.what, []).append(round(first - began, 3))
+        if not fitting or first is None:
+            result.missed.append(f"{one.event} {one.what} of {_whom(one)}")
+        if one.incident == "group_outage":
+            _group(result, one, fitting)
+        if one.cause_judged and fitting:
+            _cause(result, one, fitting[-1], confusion)
+    for item in [*incidents, *(h.alert for h in alerts)]:
+        line = f"{item['kind']} {item['id']} of {', '.join(item['sites'][:3])}"
+        if item["id"] not in explained and line not in result.false:
+            result.false.append(line)
+    result.causes = {true: dict(said) for true, said in confusion.items()}
+    return result
+
+
+def _alone(one: Expected) -> tuple[str, ...]:
+    """A group may first be told as its members."""
+    return ("site_offline",) if one.incident == "group_outage" else ()
+
+
+def _whom(one: Expected) -> str:
+    return one.sites[0] if len(one.sites) == 1 else f"{len(one.sites)} sites"
+
+
+def _belongs(item: Json, one: Expected, began: float, ended: float | None) -> bool:
+    if not set(item["sites"]) & set(one.sites):
+        return False
+    confirmed = seconds(item["detected_at"])
+    return began - EARLY_S <= confirmed and (ended is None or confirmed <= ended + LATE_S)
+
+
+def _group(result: Score, one: Expected, groups: list[Json]) -> None:
+    found = {site for group in groups for site in group["sites"]}
+    true = set(one.sites)
+    result.group_recall.append(len(found & true) / len(true))
+    if found:
+        result.group_precision.append(len(found & true) / len(found))
+
+
+def _cause(
+    result: Score, one: Expected, incident: Json, confusion: dict[str, Counter[str]]
+) -> None:
+    said = (incident.get("cause") or {}).get("verdict", "unknown")
+    confusion[str(one.cause)][said] += 1
+    result.cause_judged += 1
+    right = said == one.cause or (said == "unknown" and not one.evidence)
+    if not right:
+        result.cause_wrong.append(f"{one.event} {one.what}: {one.cause}, was called {said}")
+
+
+def availability(
+    expected: list[Expected], reported_down_s: dict[str, float], begin_s: float, end_s: float
+) -> dict[str, float]:
+    """Reported less true seconds of down, by site; every reported site is judged.
+
+    Args:
+        expected: with `from_s`, `to_s` on the same clock as `begin_s`, `end_s`.
+        reported_down_s: of every site of the report.
+    """
+    true = down_s(expected, begin_s, end_s)
+    return {site: round(said - true.get(site, 0.0), 3) for site, said in reported_down_s.items()}
+
+
+def percentile(samples: list[float], ratio: float) -> float:
+    """The smallest sample that `ratio` of all do not exceed."""
+    ordered = sorted(samples)
+    rank = max(0, -(-len(ordered) * round(ratio * 1000) // 1000) - 1)
+    return ordered[rank]
+
+
+def table(result: Score) -> str:
+    """The score for people."""
+    lines = [f"events {result.events}, not played {len(result.not_played)}", ""]
+    lines.append(f"{'detection, s':22}{'n':>5}{'p50':>8}{'p95':>8}{'max':>8}")
+    for what, samples in sorted(result.detection_s.items()):
+        cells = [percentile(samples, 0.5), percentile(samples, 0.95), max(samples)]
+        lines.append(f"{what:22}{len(samples):5}" + "".join(f"{cell:8.1f}" for cell in cells))
+    right = result.cause_right_ratio
+    worst = max(result.availability_error_s.values(), key=abs, default=0.0)
+    total_min = sum(map(abs, result.availability_error_s.values())) / 60
+    lines += [
+        "",
+        f"missed {len(result.missed)}, false {len(result.false)}",
+        f"cause right {'-' if right is None else f'{right:.3f}'} of {result.cause_judged}",
+        *(f"  {true:13} was called {said}" for true, said in sorted(result.causes.items())),
+        f"group precision {_mean(result.group_precision)}, recall {_mean(result.group_recall)}",
+        f"alerts for each event: {_spread(result.alerts_per_event.values())}",
+        f"availability: {total_min:.2f} min of error in all, worst site {worst:+.1f} s",
+    ]
+    for name in ("not_played", "missed", "false", "cause_wrong"):
+        lines += [f"{name}: {line}" for line in getattr(result, name)]
+    return "\n".join(lines)
+
+
+def _mean(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.3f}" if values else "-"
+
+
+def _spread(values: Iterable[int]) -> str:
+    counted = Counter(values)
+    return ", ".join(f"{alerts} of {counted[alerts]}" for alerts in sorted(counted))

@@ -1,0 +1,218 @@
+"""Stories of physical events: made by seed, written and read as TOML. Pure.
+
+Two events never touch the same site within `REST_S` of each other, so that every
+alert can be held against one event.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+OF_SITE = (
+    *("cable_cut", "power_off", "agent_killed", "agent_hung"),
+    *("clock_wrong", "link_lossy", "link_slow", "access_point_off"),
+)
+OF_GROUP = {
+    "isp_down": "isp",
+    "backhaul_down": "backhaul",
+    "district_power_down": "power_area",
+}
+"""What strikes many sites at once, and the column of the registry that tells whom."""
+OF_CENTRE = ("broker_killed", "ingest_killed", "disk_full", "database_locked", "network_cut")
+PARAMETERS = {
+    "link_lossy": {"loss_ratio": 0.3},
+    "link_slow": {"delay_ms": 400.0},
+    "clock_wrong": {"offset_s": 7200.0},
+}
+REST_S = 90.0
+"""How long a site is left in peace before and after an event."""
+BLIP_S = (4.0, 15.0)
+"""How long a blip lasts: shorter than any confirmation, so it must bring no alert."""
+BLIP_RATIO = 0.1
+FOR_GOOD_RATIO = 0.1
+_TARGETS = ("site", "isp", "backhaul", "power_area", "district", "access_point")
+
+
+class BadStory(Exception):
+    """The story cannot be played; the text is one line."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that physically happens.
+
+    Attributes:
+        at_s: seconds of story time.
+        lasts_s: None: for good.
+        by: what `target` names: ``site``, ``isp``, …; empty for an event of the centre.
+    """
+
+    id: str
+    at_s: float
+    lasts_s: float | None
+    what: str
+    by: str = ""
+    target: str = ""
+    parameters: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Story:
+    """Events in their order, and who there is for them to happen to."""
+
+    seed: int
+    start_after_s: float
+    sites: list[dict[str, str]]
+    events: list[Event]
+
+
+def registry(seed: int, count: int) -> list[dict[str, str]]:
+    """The rows of `sites.csv`; ISP, backhaul, district and power area cut across each other."""
+    chance = random.Random(f"registry {seed}")  # noqa: S311  # repeatable, not secret
+    rows = []
+    for number in range(1, count + 1):
+        isp = chance.randrange(min(5, max(1, count // 12)))
+        district = chance.randrange(4)
+        rows.append(
+            {
+                "site": f"sim-{number:04d}",
+                "name": f"Site {number}",
+                "district": f"district-{district}",
+                "isp": f"isp-{isp}",
+                "backhaul": f"tower-{isp}-{chance.randrange(max(1, count // 60))}",
+                "power_area": f"feeder-{district}-{chance.randrange(max(1, count // 50))}",
+            }
+        )
+    return rows
+
+
+def generate(seed: int, count: int, *, minutes: float, events: int, window_s: float) -> Story:
+    """A story by seed: the same seed and sizes give the same story.
+
+    Args:
+        count: sites.
+        minutes: all events end within these, but those for good.
+        events: how many at most; fewer where the sites would get no rest.
+        window_s: troubles have to last for several windows to be seen.
+    """
+    chance = random.Random(f"story {seed}")  # noqa: S311  # repeatable, not secret
+    sites = registry(seed, count)
+    busy: dict[str, list[tuple[float, float]]] = {row["site"]: [] for row in sites}
+    made: list[Event] = []
+    for _ in range(events * 20):
+        if len(made) == events:
+            break
+        event = _drawn(chance, sites, minutes * 60, window_s)
+        struck = sites_of(event, sites)
+        from_s = event.at_s - REST_S
+        to_s = float("inf") if event.lasts_s is None else event.at_s + event.lasts_s + REST_S
+        if to_s != float("inf") and to_s - REST_S > minutes * 60:
+            continue
+        if event.by != "site" and len(struck) < 3:
+            continue
+        if all(to_s <= a or b <= from_s for site in struck for a, b in busy[site]):
+            for site in struck:
+                busy[site].append((from_s, to_s))
+            made.append(event)
+    made.sort(key=lambda event: event.at_s)
+    named = [
+        Event(f"e{number:04d}", e.at_s, e.lasts_s, e.what, e.by, e.target, dict(e.parameters))
+        for number, e in enumerate(made, 1)
+    ]
+    return Story(seed, 30.0, sites, named)
+
+
+def _drawn(
+    chance: random.Random, sites: list[dict[str, str]], ends_s: float, window_s: float
+) -> Event:
+    at_s = round(chance.uniform(0, ends_s * 0.7), 1)
+    grouped = chance.random() < 0.06
+    what = chance.choice(list(OF_GROUP) if grouped else OF_SITE)
+    by = OF_GROUP.get(what, "site")
+    target = chance.choice(sites)[by]
+    if what in ("link_lossy", "link_slow", "access_point_off"):
+        lasts_s: float | None = round(chance.uniform(7, 10) * window_s, 1)
+    elif not grouped and what != "clock_wrong" and chance.random() < BLIP_RATIO:
+        lasts_s = round(chance.uniform(*BLIP_S), 1)
+    elif not grouped and what in ("cable_cut", "agent_killed") and chance.random() < FOR_GOOD_RATIO:
+        lasts_s = None
+    else:
+        lasts_s = round(chance.uniform(90, 150), 1)
+    return Event("", at_s, lasts_s, what, by, target, dict(PARAMETERS.get(what, {})))
+
+
+def sites_of(event: Event, sites: list[dict[str, str]]) -> list[str]:
+    """Whom an event strikes; nobody for an event of the centre."""
+    if not event.by:
+        return []
+    if event.by == "access_point":
+        return [event.target.partition("/")[0]]
+    return [row["site"] for row in sites if row[event.by] == event.target]
+
+
+def to_csv(sites: list[dict[str, str]]) -> str:
+    """What `pantau sites import` takes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(sites[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sites)
+    return text.getvalue()
+
+
+def to_toml(story: Story, sites_file: str) -> str:
+    """The story file; the sites stand beside it, in `sites_file`."""
+    return "\n".join(_lines(story, sites_file)) + "\n"
+
+
+def _lines(story: Story, sites_file: str) -> Iterator[str]:
+    yield f"seed = {story.seed}"
+    yield f"start_after_s = {story.start_after_s}"
+    yield from ("", "[fleet]", f'sites = "{sites_file}"')
+    for event in story.events:
+        yield from ("", "[[event]]", f'id = "{event.id}"', f"at_s = {event.at_s}")
+        if event.lasts_s is not None:
+            yield f"lasts_s = {event.lasts_s}"
+        yield f'what = "{event.what}"'
+        if event.by:
+            yield f'{event.by} = "{event.target}"'
+        yield from (f"{name} = {value}" for name, value in event.parameters.items())
+
+
+def from_toml(text: str, sites: list[dict[str, str]]) -> Story:
+    """Read a story for these sites.
+
+    Raises:
+        BadStory: no TOML, an unknown event, or one that strikes nobody.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise BadStory(f"the story is no TOML: {err}") from None
+    try:
+        events = [_event(row) for row in raw.get("event", [])]
+        story = Story(raw["seed"], float(raw["start_after_s"]), sites, events)
+    except (KeyError, TypeError, ValueError) as err:
+        raise BadStory(f"the story lacks or misplaces {err}") from None
+    for event in events:
+        if event.by and not sites_of(event, sites):
+            raise BadStory(f"event {event.id}: no site has {event.by} {event.target!r}")
+    return story
+
+
+def _event(row: dict[str, Any]) -> Event:
+    what = row["what"]
+    if what not in (*OF_SITE, *OF_GROUP, *OF_CENTRE):
+        raise BadStory(f"event {row['id']}: unknown event {what!r}")
+    by = next((name for name in _TARGETS if name in row), "")
+    if not by and what not in OF_CENTRE:
+        raise BadStory(f"event {row['id']}: {what} of whom? one of {', '.join(_TARGETS)}")
+    known = {"id", "at_s", "lasts_s", "what", by}
+    lasts_s = None if "lasts_s" not in row else float(row["lasts_s"])
+    rest = {name: float(value) for name, value in row.items() if name not in known}
+    return Event(row["id"], float(row["at_s"]), lasts_s, what, by, row.get(by, ""), rest)
