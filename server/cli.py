@@ -64,6 +64,12 @@ def _show(commands: Commands) -> None:
     show.add_arguments(commands)
 
 
+def _access_points(commands: Commands) -> None:
+    from server.desk import points
+
+    points.add_arguments(commands)
+
+
 def _ledger(commands: Commands) -> None:
     from server import ledger
 
@@ -117,6 +123,7 @@ _COMMANDS: dict[Callable[[Commands], None], tuple[str, ...]] = {
     _maintenance: ("maintenance",),
     _rules: ("rules",),
     _show: ("status", "alerts", "readings", "quarantine"),
+    _access_points: ("access-points",),
     _ledger: ("incidents",),
     _report: ("report",),
     _backup: ("backup", "restore"),

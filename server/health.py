@@ -44,7 +44,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from agent.wire import Envelope, Presence, Reading
-from server import causes, flapping, troubles
+from server import access_points, causes, flapping, troubles
 from server.events import Changed, Event, Opened, Resolved
 from server.model import Cause, Kind, Rules, Status
 
@@ -70,6 +70,7 @@ class Health(Struct, frozen=True, omit_defaults=True):
     troubles: tuple[troubles.Count, ...] = ()
     changes: tuple[float, ...] = ()  # of the status: the newest
     flapping_since: float = 0.0  # 0: it does not flap
+    points: tuple[access_points.Point, ...] = ()  # its access points
 
 
 Step = tuple[Health, tuple[Event, ...]]
@@ -119,18 +120,19 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
     if not is_live(health, reading, envelope, rules):
         return health, ()
     events: list[Event] = []
-    counts = troubles.count(health.troubles, reading, rules)
+    counts = troubles.count(health.troubles, reading, rules, now)
+    points = access_points.follow(health.points, reading, troubles.points_away(counts), now)
     raised = troubles.raised(counts)
     reasons = tuple([text for _, text in raised])
     status = Status.DEGRADED if raised else Status.ONLINE
     if health.status is Status.OFFLINE:
         events.append(Resolved(Kind.SITE_OFFLINE, now, _cause(health, reading, envelope, now)))
     if counts is not health.troubles:
-        before = troubles.raised(health.troubles)
-        events.extend(troubles.events(before, raised, now, _of_access_points(reading)))
+        because = _of_access_points(reading)
+        events.extend(troubles.events(health.troubles, counts, now, because))
     first = health.last_reading_at == 0.0
     changed = first or status is not health.status or reasons != health.reasons
-    if changed:
+    if changed or points is not health.points:
         events.append(Changed())
     clients = None if reading.clients is UNSET else reading.clients.associated
     after = _replace(
@@ -150,6 +152,7 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
         ),
         clients=None if clients is UNSET else clients,
         troubles=counts,
+        points=points,
     )
     return _followed(health, after, events, now, rules)
 
@@ -283,7 +286,7 @@ def standing(health: Health, now: float) -> tuple[Opened, ...]:
         events.append(Opened(Kind.SITE_FLAPPING, since, now, (flapping.reason(health.changes),)))
     if health.status is Status.OFFLINE:
         events.append(Opened(Kind.SITE_OFFLINE, health.heard_at, now, health.reasons))
-    events += troubles.events([], troubles.raised(health.troubles), now)
+    events += troubles.events((), health.troubles, now)
     return tuple(event for event in events if isinstance(event, Opened))
 
 

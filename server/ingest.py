@@ -214,10 +214,10 @@ class Ingest:
             self._store.promote(now)
             version = self._store.registry_version()
         memory = self._memory
-        before, worked_on = (memory.registry, memory.in_force), memory.worked_on
-        memory.take_over(self._store.sites(), self._in_force(now))
+        before = (memory.registry, memory.in_force)
+        read_otherwise = memory.take_over(self._store.sites(), self._in_force(now))
         try:
-            posts = self._apply_registry(worked_on, now)
+            posts = self._apply_registry(read_otherwise, now)
         except StoreError:
             memory.take_over(*before)
             raise
@@ -259,10 +259,10 @@ class Ingest:
         draft.merge()
         return draft.posts
 
-    def _apply_registry(self, worked_on: frozenset[str], now: float) -> int:
+    def _apply_registry(self, read_otherwise: set[str], now: float) -> int:
         draft = self._draft()
         with self._store.transaction():
-            moving.apply(draft, self._memory, self._store, worked_on, now)
+            moving.apply(draft, self._memory, self._store, read_otherwise, now)
             draft.save(now)
         draft.merge()
         return draft.posts

@@ -30,13 +30,23 @@ class Memory:
     worked_on: frozenset[str] = frozenset()
     """Sites at which announced work goes on."""
 
-    def take_over(self, registry: dict[str, Site], in_force: InForce) -> None:
-        """Go by another registry, and by other rules, from now on."""
+    def take_over(self, registry: dict[str, Site], in_force: InForce) -> set[str]:
+        """Go by another registry, and by other rules, from now on.
+
+        Gives the sites whose state reads otherwise by it, though they stay where they are.
+        """
+        before, worked_on = self.registry, self.worked_on
         self.registry, self.in_force = registry, in_force
         self.judged_by = {}
         self.worked_on = frozenset(
             site.id for site in registry.values() if not site.retired and in_force.work(site)
         )
+        relisted = {
+            name
+            for name, site in registry.items()
+            if name in before and before[name].access_points != site.access_points
+        }
+        return relisted | (worked_on ^ self.worked_on)
 
     def rules(self, site: str) -> Rules:
         """The rules that judge a site."""

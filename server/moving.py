@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from agent import wire
 from server import health
@@ -16,14 +17,14 @@ _NOWHERE = (UNREGISTERED, UNREGISTERED)
 
 
 def apply(
-    draft: Draft, memory: Memory, store: Store, worked_on: frozenset[str], now: float
+    draft: Draft, memory: Memory, store: Store, read_otherwise: Iterable[str], now: float
 ) -> None:
     """Follow the registry that `memory` has just taken over; inside a transaction.
 
     Args:
-        worked_on: where announced work went on until now.
+        read_otherwise: the sites whose state says something else by it.
     """
-    for name in worked_on ^ memory.worked_on:
+    for name in read_otherwise:
         if name in memory.healths:
             draft.show(name)
     for name, one in memory.healths.items():

@@ -9,8 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from agent.wire import PREFIX, VERSION, alert_topic, iso, server_topic, state_topic
+from server import access_points
 from server.health import Health
-from server.model import SEVERITY, Cause, Incident, Kind, Note, Site
+from server.model import SEVERITY, Cause, Incident, Kind, Note, Site, Status
 
 INGEST = "ingest"
 """Name of the service in ``server/NAME``."""
@@ -64,8 +65,28 @@ def state(
         "cause": cause(offline.cause) if offline is not None and known else None,
         "last_reading_at": iso(health.last_reading_at) if health.last_reading_at else None,
         "clients": health.clients,
+        "access_points": points(site, health),
     }
     return state_topic(site.district, site.isp, site.id), _json.encode(body)
+
+
+def standing_points(site: Site, health: Health) -> list[access_points.Standing]:
+    """How the access points of a site stand: those of its readings, and those expected."""
+    hidden = health.status in (Status.OFFLINE, Status.UNKNOWN)
+    return access_points.standing(
+        health.points, site.access_points, hidden=hidden, since=health.since
+    )
+
+
+def points(site: Site, health: Health) -> list[dict[str, object]]:
+    """The same, as the site's state shows it."""
+    return [point(one) for one in standing_points(site, health)]
+
+
+def point(one: access_points.Standing) -> dict[str, object]:
+    """One of them."""
+    since = iso(one.since) if one.since else None
+    return {"name": one.name, "status": one.status, "since": since, "expected": one.expected}
 
 
 def note(value: Note) -> dict[str, object]:

@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from agent.wire import iso, slug
-from server import config, payloads
+from server import config, maintenance, payloads
 from server.model import Incident, Site, Status, unregistered
 from server.store import FLAG_UNCERTAIN, ReadingRow, Standing, Store, open_store
 
@@ -119,6 +119,7 @@ def status(args: argparse.Namespace) -> int:
     """Counts, and the sites worst first."""
     with open_for(args) as store:
         sites = list(store.standing())
+        worked_on = _worked_on(store, time.time())
     if args.district is not None:
         sites = [one for one in sites if one.district == slug(args.district)]
     if args.isp is not None:
@@ -126,7 +127,11 @@ def status(args: argparse.Namespace) -> int:
     counts = Counter(one.status for one in sites)
     told = {one.value: counts[one] for one in Status}
     if args.json:
-        print(msgspec.json.encode({**told, "sites": [_status_row(one) for one in sites]}).decode())
+        print(
+            msgspec.json.encode(
+                {**told, "sites": [_status_row(one, worked_on) for one in sites]}
+            ).decode()
+        )
         return 0
     total = len(sites) or 1
     print(f"{len(sites)} sites: " + _count_line(told, total))
@@ -140,22 +145,41 @@ def status(args: argparse.Namespace) -> int:
             one.isp,
             f"[{_STYLES[one.status]}]{one.status}[/]",
             local_in(one.timezone, one.since),
-            plain(", ".join(one.reasons)),
+            plain(", ".join(_why(one, worked_on))),
         )
     console().print(rows)
     return 0
 
 
-def _status_row(one: Standing) -> dict[str, object]:
-    site, _, district, isp, _, registered, verdict, since, reasons = one
+def _worked_on(store: Store, now: float) -> set[str]:
+    """Where announced work goes on."""
+    works = [one for one in store.maintenances() if one.from_at <= now < maintenance.end(one)]
+    if not works:
+        return set()
+    sites = store.sites().values()
+    return {site.id for site in sites if maintenance.standing(works, site, now)}
+
+
+def _why(one: Standing, worked_on: Set[str]) -> Iterator[str]:
+    """The reasons, and what else an operator has to know before acting on them."""
+    if one.site in worked_on:
+        yield "announced work"
+    if one.flapping:
+        yield "flapping"
+    yield from one.reasons
+
+
+def _status_row(one: Standing, worked_on: Set[str]) -> dict[str, object]:
     return {
-        "site": site,
-        "status": verdict,
-        "district": district,
-        "isp": isp,
-        "since": iso(since) if since else None,
-        "registered": registered,
-        "reasons": reasons,
+        "site": one.site,
+        "status": one.status,
+        "district": one.district,
+        "isp": one.isp,
+        "since": iso(one.since) if one.since else None,
+        "registered": one.registered,
+        "reasons": one.reasons,
+        "flapping": one.flapping,
+        "maintenance": one.site in worked_on,
     }
 
 

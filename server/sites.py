@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from agent.wire import decode_reading, iso
-from server import dates, history, registry, terms
+from server import dates, history, payloads, registry, terms
+from server.health import Health
 from server.model import Site, SiteTerm
 from server.show import CommandError, console, local, open_for, table
 from server.store import FLAG_UNCERTAIN, NoStoreError, Store
@@ -123,6 +124,7 @@ def show(args: argparse.Namespace) -> int:
         body = {
             **_fields(site),
             "status": health.status if health else "unknown",
+            "access_points": payloads.points(site, health or Health(site.id)),
             "last_24_h": {f"{verdict}_s": round(seconds) for verdict, seconds in day.items()},
             "streams": [
                 {"stream": row.stream, "through": row.seqs.through, "lost": row.lost}
@@ -138,6 +140,10 @@ def show(args: argparse.Namespace) -> int:
         print(f"{'last reading':<12} {local(site, health.last_reading_at)}")
         for reason in health.reasons:
             print(f"{'':<12} {reason}")
+    for point in payloads.standing_points(site, health or Health(site.id)):
+        listed = "" if point.expected or not site.access_points else " (not in the registry)"
+        since = f" since {local(site, point.since)}" if point.since else ""
+        print(f"{'access point':<12} {point.name}: {point.status}{since}{listed}")
     told = ", ".join(f"{verdict} {_hours(seconds)}" for verdict, seconds in day.items())
     print(f"{'last 24 h':<12} {told}")
     for row in streams:

@@ -20,6 +20,7 @@ KINDS = (Kind.SITE_DEGRADED, Kind.ACCESS_POINT_OFFLINE, Kind.AGENT_PROBLEM)
 """The kinds of incident that troubles open."""
 
 _THROUGHPUT = "throughput"
+_POINT = "access point "
 _TESTS_RUNNING = 2
 """Tests of throughput are rare: two in a row decide."""
 _FAILING = {rung: f"{rung} failing" for rung in RUNGS}
@@ -35,6 +36,7 @@ class Count(Struct, frozen=True, omit_defaults=True):
     bad: int = 0
     good: int = 0
     text: str = ""  # not empty while raised
+    since: float = 0.0  # when the first of its bad windows in a row began
 
 
 class Finding(NamedTuple):
@@ -58,7 +60,18 @@ def raised(counts: tuple[Count, ...]) -> list[tuple[Kind, str]]:
     return [(count.kind, count.text) for count in counts if count.text]
 
 
-def count(counts: tuple[Count, ...], reading: Reading, rules: Rules) -> tuple[Count, ...]:
+def points_away(counts: tuple[Count, ...]) -> list[str]:
+    """The access points whose absence is confirmed."""
+    return [one.name.removeprefix(_POINT) for one in counts if one.text and _is_point(one)]
+
+
+def _is_point(one: Count) -> bool:
+    return one.kind is Kind.ACCESS_POINT_OFFLINE
+
+
+def count(
+    counts: tuple[Count, ...], reading: Reading, rules: Rules, now: float
+) -> tuple[Count, ...]:
     """The counts after one more live window; the same object when nothing changed."""
     if counts and not rules.floor_down_mbps:  # there may have been one
         counts = tuple([one for one in counts if one.name != _THROUGHPUT])
@@ -75,30 +88,37 @@ def count(counts: tuple[Count, ...], reading: Reading, rules: Rules) -> tuple[Co
         one = known.get(name)
         finding = findings.get(name)
         if finding is not None:
-            one = _next(one or Count(name, finding.kind), finding, rules)
+            one = _next(one or Count(name, finding.kind), finding, rules, now - reading.window_s)
         if one is not None and (one.bad or one.text):
             after.append(one)
     return tuple(after)
 
 
 def events(
-    before: list[tuple[Kind, str]],
-    after: list[tuple[Kind, str]],
+    before: tuple[Count, ...],
+    after: tuple[Count, ...],
     now: float,
     of_points: Cause | None = None,
 ) -> list[Event]:
     """What follows when the troubles that stand are others than before.
 
+    It opened when the first window began that shows it, which is the last moment at which
+    all may have been well.
+
     Args:
+        before: the counts as they were.
+        after: as they are now.
+        now: the server's time.
         of_points: why access points are away, by the reading that shows it.
     """
     found: list[Event] = []
     for kind in KINDS:
-        had = tuple(text for of, text in before if of is kind)
-        has = tuple(text for of, text in after if of is kind)
+        had = tuple(text for of, text in raised(before) if of is kind)
+        has = tuple(text for of, text in raised(after) if of is kind)
         cause = of_points if kind is Kind.ACCESS_POINT_OFFLINE else None
         if has and not had:
-            found.append(Opened(kind, now, now, has, cause))
+            began = min(one.since or now for one in after if one.text and one.kind is kind)
+            found.append(Opened(kind, began, now, has, cause))
         elif had and not has:
             found.append(Resolved(kind, now))
         elif had != has:
@@ -106,17 +126,18 @@ def events(
     return found
 
 
-def _next(one: Count, finding: Finding, rules: Rules) -> Count:
+def _next(one: Count, finding: Finding, rules: Rules, began_at: float) -> Count:
+    standing_since = one.since if one.text else 0.0
     if finding.judgement == "bad":
         bad = one.bad + 1
         enough = bad >= (finding.running or rules.raise_windows)
         text = one.text or (finding.text() if enough else "")
-        return Count(one.name, one.kind, bad, 0, text)
+        return Count(one.name, one.kind, bad, 0, text, one.since or began_at)
     if finding.judgement == "good":
         good = one.good + 1
         text = "" if good >= (finding.running or rules.clear_windows) else one.text
-        return Count(one.name, one.kind, 0, good, text)
-    return Count(one.name, one.kind, 0, 0, one.text)
+        return Count(one.name, one.kind, 0, good, text, standing_since)
+    return Count(one.name, one.kind, 0, 0, one.text, standing_since)
 
 
 def _calm(reading: Reading, rules: Rules) -> bool:
@@ -162,7 +183,7 @@ def _findings(reading: Reading, rules: Rules) -> Iterator[Finding]:
         for name, point in reading.access_points.items():
             judgement = "good" if point.reachable else "bad"
             text = f"access point {name} unreachable".replace("{", "(").replace("}", ")")
-            yield Finding(f"access point {name}", Kind.ACCESS_POINT_OFFLINE, judgement, text)
+            yield Finding(_POINT + name, Kind.ACCESS_POINT_OFFLINE, judgement, text)
     yield from _throughput(reading, rules)
     if reading.host is not UNSET:
         yield from _host(reading.host, rules)

@@ -17,6 +17,7 @@ class _Verdict(msgspec.Struct):
     status: Status = Status.UNKNOWN
     since: float = 0.0
     reasons: tuple[str, ...] = ()
+    flapping_since: float = 0.0
 
 
 _UNHEARD = _Verdict()
@@ -28,16 +29,23 @@ class Glance(Database):
 
     def standing(self) -> Iterator[Standing]:
         zone = unregistered("").timezone
-        for *named, state in self._each(
+        for site, name, district, isp, own_zone, state in self._each(
             "SELECT id, name, sites.district, sites.isp, timezone, state FROM sites"
             " LEFT JOIN health ON health.site = id WHERE NOT retired ORDER BY id"
         ):
             one = _UNHEARD if state is None else _verdict.decode(state)
-            yield Standing._make((*named, True, one.status, one.since, one.reasons))
+            flaps = one.flapping_since > 0
+            yield Standing(
+                *(site, name, district, isp, own_zone, True),
+                *(one.status, one.since, one.reasons, flaps),
+            )
         for site, state in self._each(
             "SELECT site, state FROM health LEFT JOIN sites ON sites.id = site"
             " WHERE id IS NULL OR retired ORDER BY site"
         ):
             one = _verdict.decode(state)
-            named = [site, site, UNREGISTERED, UNREGISTERED, zone]
-            yield Standing._make((*named, False, one.status, one.since, one.reasons))
+            flaps = one.flapping_since > 0
+            yield Standing(
+                *(site, site, UNREGISTERED, UNREGISTERED, zone, False),
+                *(one.status, one.since, one.reasons, flaps),
+            )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from server.health import Health
 from server.model import Contract, Incident, Status
 from server.seqset import SeqSet
@@ -71,7 +73,7 @@ class HealthRow(NamedTuple):
     run: Run | None = None
 
 
-class Standing(NamedTuple):
+class Standing(Struct, frozen=True, gc=False):
     """How a site stands, and no more of it than a list of all shows."""
 
     site: str
@@ -83,6 +85,7 @@ class Standing(NamedTuple):
     status: Status
     since: float
     reasons: tuple[str, ...]
+    flapping: bool
 
 
 class ContractVersion(NamedTuple):

@@ -113,7 +113,8 @@ def test_a_trouble_for_three_windows_makes_a_site_degraded(trouble: Trouble) -> 
 
     [opened, changed] = story.sees(1, trouble.bad)
     assert isinstance(opened, Opened)
-    assert opened._replace(cause=None) == Opened(trouble.kind, 1120, 1120, (trouble.reason,))
+    began_at = 1000 - story.device.window_s  # when the first of the three windows did
+    assert opened._replace(cause=None) == Opened(trouble.kind, began_at, 1120, (trouble.reason,))
     assert changed == Changed()
     assert (story.status, story.health.since) == ("degraded", 1120)
     assert story.health.reasons == (trouble.reason,)
@@ -131,8 +132,11 @@ def test_a_good_window_starts_the_count_again(trouble: Trouble) -> None:
     story.sees(2, trouble.bad)
     story.sees(1, trouble.good)
 
+    began_at = story.at - story.device.window_s
     assert story.sees(2, trouble.bad) == []
-    assert len(story.sees(1, trouble.bad)) == 2
+    opened, _ = story.sees(1, trouble.bad)
+    assert isinstance(opened, Opened)
+    assert opened.opened_at == began_at
 
 
 def test_a_window_between_the_thresholds_starts_the_count_again(banded: Trouble) -> None:

@@ -66,7 +66,7 @@ def test_the_worked_timeline_is_what_happens() -> None:
     ] == [
         (Opened, Kind.SITE_OFFLINE, [120, 161]),
         (Resolved, Kind.SITE_OFFLINE, [401]),
-        (Opened, Kind.SITE_DEGRADED, [540, 540]),
+        (Opened, Kind.SITE_DEGRADED, [360, 540]),
         (Resolved, Kind.SITE_DEGRADED, [880]),
         (Opened, Kind.SITE_OFFLINE, [720, 880]),
     ]

@@ -42,6 +42,7 @@ def test_a_registered_site_that_was_never_heard_from_is_published_as_unknown(
             "cause": None,
             "last_reading_at": None,
             "clients": None,
+            "access_points": [],
         }
     }
 

@@ -94,6 +94,7 @@ def test_a_state_has_the_fields_of_the_contract() -> None:
         "cause": None,
         "last_reading_at": "1970-01-01T00:16:30.000Z",
         "clients": 0,
+        "access_points": [],
     }
 
 

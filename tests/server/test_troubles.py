@@ -54,9 +54,11 @@ def test_the_short_way_for_a_calm_reading_says_what_the_long_way_says(
     fields: dict[str, Any],
 ) -> None:
     reading = Device().reading(1000, **fields)
-    long_way = troubles.count((BESIDE,), reading, RULES)
+    long_way = troubles.count((BESIDE,), reading, RULES, 1000.0)
 
-    assert troubles.count((), reading, RULES) == tuple(one for one in long_way if one != BESIDE)
+    assert troubles.count((), reading, RULES, 1000.0) == tuple(
+        one for one in long_way if one != BESIDE
+    )
 
 
 @given(st.lists(FIELDS, max_size=12))
@@ -66,7 +68,7 @@ def test_a_trouble_stands_only_with_a_text_and_is_forgotten_when_it_is_over(
     device = Device()
     counts: tuple[Count, ...] = ()
     for fields in windows:
-        counts = troubles.count(counts, device.reading(1000, **fields), RULES)
+        counts = troubles.count(counts, device.reading(1000, **fields), RULES, 1000.0)
         assert all(one.bad or one.text for one in counts)
         assert all(one.bad < RULES.raise_windows or one.text for one in counts)
         assert len({one.name for one in counts}) == len(counts)
@@ -78,4 +80,4 @@ def test_a_trouble_stands_only_with_a_text_and_is_forgotten_when_it_is_over(
 def test_a_calm_reading_costs_no_new_counts() -> None:
     counts: tuple[Count, ...] = ()
 
-    assert troubles.count(counts, Device().reading(1000), RULES) is counts
+    assert troubles.count(counts, Device().reading(1000), RULES, 1000.0) is counts
