@@ -10,7 +10,7 @@ import csv
 import io
 import random
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +32,8 @@ PARAMETERS = {
 }
 REST_S = 90.0
 """How long a site is left in peace before and after an event."""
-BLIP_S = (4.0, 15.0)
-"""How long a blip lasts: shorter than any confirmation, so it must bring no alert."""
+BLIP_S = (1.0, 15.0)
+"""How long a blip lasts at most; with short windows less: no silence may reach 2.5 windows."""
 BLIP_RATIO = 0.1
 FOR_GOOD_RATIO = 0.1
 _TARGETS = ("site", "isp", "backhaul", "power_area", "district", "access_point")
@@ -92,7 +92,16 @@ def registry(seed: int, count: int) -> list[dict[str, str]]:
     return rows
 
 
-def generate(seed: int, count: int, *, minutes: float, events: int, window_s: float) -> Story:
+def generate(
+    seed: int,
+    count: int,
+    *,
+    minutes: float,
+    events: int,
+    window_s: float,
+    kinds: Collection[str] = (*OF_SITE, *OF_GROUP),
+    lasts_s: tuple[float, float] = (90.0, 150.0),
+) -> Story:
     """A story by seed: the same seed and sizes give the same story.
 
     Args:
@@ -100,6 +109,8 @@ def generate(seed: int, count: int, *, minutes: float, events: int, window_s: fl
         minutes: all events end within these, but those for good.
         events: how many at most; fewer where the sites would get no rest.
         window_s: troubles have to last for several windows to be seen.
+        kinds: what may happen.
+        lasts_s: how long an outage lasts that is neither a blip nor for good.
     """
     chance = random.Random(f"story {seed}")  # noqa: S311  # repeatable, not secret
     sites = registry(seed, count)
@@ -108,7 +119,7 @@ def generate(seed: int, count: int, *, minutes: float, events: int, window_s: fl
     for _ in range(events * 20):
         if len(made) == events:
             break
-        event = _drawn(chance, sites, minutes * 60, window_s)
+        event = _drawn(chance, sites, minutes * 60, window_s, set(kinds), lasts_s)
         struck = sites_of(event, sites)
         from_s = event.at_s - REST_S
         to_s = float("inf") if event.lasts_s is None else event.at_s + event.lasts_s + REST_S
@@ -129,21 +140,26 @@ def generate(seed: int, count: int, *, minutes: float, events: int, window_s: fl
 
 
 def _drawn(
-    chance: random.Random, sites: list[dict[str, str]], ends_s: float, window_s: float
+    chance: random.Random,
+    sites: list[dict[str, str]],
+    ends_s: float,
+    window_s: float,
+    kinds: set[str],
+    usual_s: tuple[float, float],
 ) -> Event:
     at_s = round(chance.uniform(0, ends_s * 0.7), 1)
-    grouped = chance.random() < 0.06
-    what = chance.choice(list(OF_GROUP) if grouped else OF_SITE)
+    grouped = chance.random() < 0.06 and not kinds.isdisjoint(OF_GROUP)
+    what = chance.choice([kind for kind in (OF_GROUP if grouped else OF_SITE) if kind in kinds])
     by = OF_GROUP.get(what, "site")
     target = chance.choice(sites)[by]
     if what in ("link_lossy", "link_slow", "access_point_off"):
         lasts_s: float | None = round(chance.uniform(7, 10) * window_s, 1)
     elif not grouped and what != "clock_wrong" and chance.random() < BLIP_RATIO:
-        lasts_s = round(chance.uniform(*BLIP_S), 1)
+        lasts_s = round(chance.uniform(BLIP_S[0], min(BLIP_S[1], max(2.0, window_s - 2))), 1)
     elif not grouped and what in ("cable_cut", "agent_killed") and chance.random() < FOR_GOOD_RATIO:
         lasts_s = None
     else:
-        lasts_s = round(chance.uniform(90, 150), 1)
+        lasts_s = round(chance.uniform(*usual_s), 1)
     return Event("", at_s, lasts_s, what, by, target, dict(PARAMETERS.get(what, {})))
 
 

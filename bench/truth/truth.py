@@ -3,7 +3,8 @@
 Rules, from the contract and from physics alone:
 
 1. Whoever is cut off, without power, killed or hung for `MUST_S` or longer has an
-   outage; for less than `NEVER_S`, none. What lies between is not drawn by the
+   outage; for less than `NEVER_S` and 1.5 windows, none: the last reading may be a window
+   old, and silence takes 2.5. What lies between is not drawn by the
    generator, and counts as "must" in stories written by hand.
 2. Lossy, slow, or an access point off, for five windows or longer: a trouble.
 3. A wrong clock is nobody's trouble.
@@ -24,7 +25,7 @@ from bench.truth.story import OF_CENTRE, Event, Story, sites_of
 MUST_S = 58.5
 """1.5 keepalives of 15 s, the confirmation of 30 s, and 6 s."""
 NEVER_S = 30.0
-"""No outage is confirmed earlier."""
+"""By its will no outage is confirmed earlier."""
 _CAUSES = {
     "cable_cut": "link",
     "power_off": "power",
@@ -79,12 +80,13 @@ def expect(story: Story, window_s: float) -> list[Expected]:
 def _expected(event: Event, sites: tuple[str, ...], window_s: float) -> Expected:
     for_good = event.lasts_s is None
     lasts_s = float("inf") if event.lasts_s is None else event.lasts_s
+    never_s = min(NEVER_S, 1.5 * window_s)
     group = event.by not in ("site", "access_point")
     incident: str | None = None
     if group:
         incident = "group_outage"
     elif event.what in _OUTAGES:
-        incident = "site_offline" if lasts_s >= NEVER_S else None
+        incident = "site_offline" if lasts_s >= never_s else None
     elif event.what == "access_point_off":
         incident = "access_point_offline" if lasts_s >= 5 * window_s else None
     elif event.what != "clock_wrong":
@@ -101,7 +103,7 @@ def _expected(event: Event, sites: tuple[str, ...], window_s: float) -> Expected
         cause_judged=incident is not None and incident != "site_degraded",
         evidence=evidence,
         down=(event.what in _LINE and not for_good)
-        or (event.what in _SUPPLY and not for_good and lasts_s >= NEVER_S),
+        or (event.what in _SUPPLY and not for_good and lasts_s >= never_s),
     )
 
 
