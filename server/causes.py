@@ -67,6 +67,11 @@ def explain(
     return Cause("link", 0.95 if silent else 0.85, (same, kept, *silent))
 
 
+def ended_in_order(reason: str) -> Cause:
+    """Of a site whose agent said that it ends, and did not come back."""
+    return Cause("agent", 0.95, (f"the agent had ended in order: {reason}",))
+
+
 def grid_tolerance_s(window_s: float) -> float:
     """How far a window's end may be off the grid of windows."""
     return _GRID_TOLERANCE_S + _GRID_TOLERANCE_RATIO * window_s
@@ -150,3 +155,11 @@ def of_access_points(unreachable: int, known: int, *, gateway_ok: bool) -> Cause
     if gateway_ok:
         return Cause("access_point", 0.7, (told, "all of them: their switch or its supply"))
     return Cause("access_point", 0.5, (told, "the site's gateway does not answer either"))
+
+
+def of_points_in(reading: Reading) -> Cause | None:
+    """The same of one reading; None when none of its access points is away."""
+    points = () if reading.access_points is UNSET else reading.access_points.values()
+    away = sum(not point.reachable for point in points)
+    gateway_ok = reading.ladder.gateway == "ok"
+    return of_access_points(away, len(points), gateway_ok=gateway_ok) if away else None

@@ -128,7 +128,7 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
     if health.status is Status.OFFLINE:
         events.append(Resolved(Kind.SITE_OFFLINE, now, _cause(health, reading, envelope, now)))
     if counts is not health.troubles:
-        because = _of_access_points(reading)
+        because = causes.of_points_in(reading)
         events.extend(troubles.events(health.troubles, counts, now, because))
     first = health.last_reading_at == 0.0
     changed = first or status is not health.status or reasons != health.reasons
@@ -155,13 +155,6 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
         points=points,
     )
     return _followed(health, after, events, now, rules)
-
-
-def _of_access_points(reading: Reading) -> Cause | None:
-    points = () if reading.access_points is UNSET else reading.access_points.values()
-    away = sum(not point.reachable for point in points)
-    gateway_ok = reading.ladder.gateway == "ok"
-    return causes.of_access_points(away, len(points), gateway_ok=gateway_ok) if away else None
 
 
 def _followed(
@@ -266,8 +259,15 @@ def expire(health: Health, now: float, rules: Rules) -> Step:
         planned_until=0.0,
         troubles=(),
     )
-    opened = Opened(Kind.SITE_OFFLINE, health.heard_at, now, (reason,))
+    opened = Opened(Kind.SITE_OFFLINE, health.heard_at, now, (reason,), _parted(health))
     return _followed(health, after, (*ended, opened, Changed()), now, rules)
+
+
+def _parted(health: Health) -> Cause | None:
+    """Why it is away, where its agent said so and no session came after that."""
+    if not health.parted or health.met:
+        return None
+    return causes.ended_in_order("upgrade or reboot" if health.planned_until else "stopped")
 
 
 def _has(health: Health, kind: Kind) -> bool:

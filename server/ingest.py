@@ -18,6 +18,7 @@ from server.draft import Draft
 from server.groupwork import Groupwork
 from server.inforce import InForce
 from server.intake import Intake, Message, Progress, Taken
+from server.lasting import Lasting
 from server.memory import Memory
 from server.model import GroupRules, Kind, Rules
 from server.rules import RuleBook, RulesError
@@ -54,6 +55,7 @@ class Ingest:
         self._changes_at = math.inf
         self._alive_at = 0.0
         self._groupwork = Groupwork(store, group_rules)
+        self._lasting = Lasting()
         self._load()
 
     def _load(self) -> None:
@@ -249,14 +251,17 @@ class Ingest:
     def _settle(self, now: float) -> int:
         """Look again at outages of which more is known by now; gives letters added."""
         due = self._store.unsettled(now - settle.QUIET_S, now, settle.AT_ONCE)
-        if not due:
+        lasting = self._lasting.due(self._memory.firing.values(), now)
+        if not due and not lasting:
             return 0
         draft = self._draft()
         with self._store.transaction():
+            settle.ask(draft, self._store, self._memory.registry, lasting)
             settle.step(draft, self._store, self._memory.registry, due)
             draft.save(now)
             self._store.settled(one.site for one in due)
         draft.merge()
+        self._lasting.asked(lasting, now)
         return draft.posts
 
     def _apply_registry(self, read_otherwise: set[str], now: float) -> int:

@@ -2,11 +2,11 @@
 
 Rules, in this order
  1. A session that ended in order (stopped, upgrade, reboot) was ended on purpose:
-    *agent*.
+    *agent*, unless the device came back by a new boot (rule 3).
  2. An agent that measured on into the gap, its windows on one unbroken grid of
     uptime, saw what was wrong: *link*, and on which rung. Where it reached domestic
-    or world in most of these windows, only the way to the centre was lost: the site
-    was not down, and the cause says so.
+    or world in the first of these windows and in most of them, only the way to the
+    centre was lost: the site was not down, and the cause says so.
  3. A new boot that began inside the gap: *power*. Less sure where the device had
     been shut down in order or its disk had failed, surer after undervoltage.
  4. The same boot with a broken grid: the *agent* was not running.
@@ -29,7 +29,7 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from agent.wire import Host, Reading
-from server.causes import NOT_DOWN, grid_tolerance_s, silences
+from server.causes import NOT_DOWN, ended_in_order, grid_tolerance_s, silences
 from server.model import Cause
 
 _BESIDE = {"isp": "isp", "backhaul": "isp", "power_area": "power", "district": "power"}
@@ -37,6 +37,9 @@ _BESIDE = {"isp": "isp", "backhaul": "isp", "power_area": "power", "district": "
 _WITNESS_LEAST_S = 20.0
 _ALL_THROUGH_RATIO = 0.8
 _WORTH_CONFIDENCE = 0.05
+_AT_FIRST = 3
+"""Windows at the beginning of a gap: a line that is dead in them made it. That domestic answers
+later only shows how long the agent took to find its way back to the broker."""
 _RUNG_TEXTS = {
     "carrier": "carrier lost: the cable or the port at the site",
     "gateway": "the gateway at the site did not answer",
@@ -113,8 +116,11 @@ def judge(facts: Facts) -> Cause:
 
 def _alone(facts: Facts) -> tuple[Cause, bool]:
     """Rules 1 to 5: what the site's own account says; and whether the fault was inside it."""
-    if facts.parted:
-        return Cause("agent", 0.95, (f"the agent had ended in order: {facts.parted}",)), False
+    new_boot = facts.before and any(
+        one.reading.boot != facts.before.reading.boot for one in facts.after
+    )
+    if facts.parted and not new_boot:
+        return ended_in_order(facts.parted), False
     if facts.before is None:
         return Cause(evidence=("no reading before the outage",)), False
     if not facts.after:
@@ -160,7 +166,8 @@ def _measured_on(facts: Facts, kept: list[Told], new: list[Told]) -> tuple[Cause
     in_gap = [one for one in kept if _in_gap(one, facts)] or kept
     failing = [one.reading for one in in_gap if _far(one.reading) == "fail"]
     reached = [one for one in in_gap if _far(one.reading) == "ok"]
-    if len(reached) > len(failing):
+    went_dead = any(_far(one.reading) == "fail" for one in in_gap[:_AT_FIRST])
+    if len(reached) > len(failing) and not went_dead:
         only = f"{NOT_DOWN}: only the way to the centre was lost"
         seen = f"domestic or world answered in {len(reached)} of {len(in_gap)} windows of the gap"
         return Cause("link", 0.9, (only, seen, *told)), True

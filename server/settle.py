@@ -10,15 +10,18 @@ Rules
  3. A cause that changes, or becomes surer, or has more evidence is one more revision, with its
     reason. So are the times without service by the agent's own account. A group that is over
     follows the causes of its members.
+ 4. While an outage lasts, its neighbours and the witness are asked now and then (see
+    `server.lasting`). Site and neighbours are taken as the registry had the site when it went.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.wire import decode_reading
-from server import causes, review, timeline
+from server import causes, lasting, review, terms, timeline
 from server.draft import Draft
 from server.model import Cause, Incident, Kind, Site, Witnessed
 from server.review import Beside, Facts, Told
@@ -42,9 +45,8 @@ def step(draft: Draft, store: Store, sites: Mapping[str, Site], due: Iterable[Un
     """Look at these sites again, within a transaction."""
     revised: dict[str, Incident] = {}
     for one in due:
-        site = sites.get(one.site)
         for incident in store.ended(one.site, one.from_at - _slack_s(), one.to_at + _slack_s()):
-            after = _again(incident, site, store, sites)
+            after = _again(incident, store, sites)
             if after is not None:
                 draft.remark(after)
                 revised[after.id] = after
@@ -52,14 +54,52 @@ def step(draft: Draft, store: Store, sites: Mapping[str, Site], due: Iterable[Un
         _follow(draft, store, group, revised)
 
 
+def ask(draft: Draft, store: Store, sites: Mapping[str, Site], due: Iterable[Incident]) -> None:
+    """Rule 4: of outages that last, within a transaction."""
+    for one in due:
+        current = draft.firing(one.site, one.kind)
+        newest = next(iter(store.recent(one.site, one.opened_at - _DAY_S)), None)
+        if current is None or current.id != one.id:
+            continue
+        before = None
+        window_s = 0.0
+        if newest is not None:
+            stream, row = newest
+            before = Told(stream, row.taken_at, decode_reading(row.body).reading)
+            window_s = before.reading.window_s
+        facts = Facts(one.opened_at, None, before, beside=_beside(one, window_s, store, sites))
+        facts = _witnessed(facts, store.witnessed(one.site, one.detected_at, math.inf))
+        cause = review.judge(facts)
+        if lasting.says_more(current.cause, cause):
+            why = f"while it lasts: {current.cause.verdict} became {cause.verdict}"
+            draft.remark(current.revised(cause=cause, why=why))
+
+
+def _beside(
+    incident: Incident, window_s: float, store: Store, sites: Mapping[str, Site]
+) -> list[Beside]:
+    """Of the site as it was when it went."""
+    then = terms.in_force(store.terms(incident.site), incident.opened_at)
+    site = then.site if then is not None else sites.get(incident.site)
+    spread_s = _SAME_MINUTES_S + window_s
+    went = store.went(incident.opened_at - spread_s, incident.opened_at + spread_s)
+    return beside(site, sites.values(), went)
+
+
+def _witnessed(facts: Facts, seen: Iterable[Witnessed]) -> Facts:
+    """The same, and how long the centre's echoes were answered, and were not."""
+    spans = {True: 0.0, False: 0.0}
+    for one in seen:
+        spans[one.answered] += one.to_at - one.from_at
+    return facts._replace(answered_s=spans[True], unanswered_s=spans[False])
+
+
 def _slack_s() -> float:
     """A part of the past may touch an outage whose edges are messages, not windows."""
     return 2 * _SAME_MINUTES_S
 
 
-def _again(
-    incident: Incident, site: Site | None, store: Store, sites: Mapping[str, Site]
-) -> Incident | None:
+def _again(incident: Incident, store: Store, sites: Mapping[str, Site]) -> Incident | None:
     """The next revision of an outage; None when there is nothing new."""
     assert incident.resolved_at is not None
     told: list[Told] = []
@@ -67,10 +107,10 @@ def _again(
     for stream, row in store.recent(incident.site, incident.opened_at):
         told.append(Told(stream, row.taken_at, decode_reading(row.body).reading))
         late |= incident.opened_at < row.taken_at < incident.resolved_at < row.received_at - _LATE_S
-    spread_s = _SAME_MINUTES_S + max((one.reading.window_s for one in told), default=0.0)
-    went = store.went(incident.opened_at - spread_s, incident.opened_at + spread_s)
+    longest_s = max((one.reading.window_s for one in told), default=0.0)
+    neighbours = _beside(incident, longest_s, store, sites)
     seen = store.witnessed(incident.site, incident.opened_at, incident.resolved_at)
-    facts = gather(incident, told, beside(site, sites.values(), went), seen)
+    facts = gather(incident, told, neighbours, seen)
     because = "the backlog arrived" if late else "looked at again as a whole"
     reviewed = review.revise(incident.cause, facts, because)
     spans = store.spans(incident.site, incident.opened_at - _DAY_S, incident.resolved_at + _DAY_S)
@@ -97,21 +137,8 @@ def gather(
     last = before[-1] if before else None
     end_at = incident.resolved_at + (last.reading.window_s if last else 0.0)
     after = [one for one in ordered if incident.opened_at < one.taken_at <= end_at]
-    answered_s = unanswered_s = 0.0
-    for one in seen:
-        if one.answered:
-            answered_s += one.to_at - one.from_at
-        else:
-            unanswered_s += one.to_at - one.from_at
-    return Facts(
-        incident.opened_at,
-        incident.resolved_at,
-        last,
-        after,
-        beside=neighbours,
-        answered_s=answered_s,
-        unanswered_s=unanswered_s,
-    )
+    facts = Facts(incident.opened_at, incident.resolved_at, last, after, beside=neighbours)
+    return _witnessed(facts, seen)
 
 
 def beside(site: Site | None, sites: Iterable[Site], went: set[str]) -> list[Beside]:

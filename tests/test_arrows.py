@@ -133,9 +133,10 @@ ALLOWED: dict[str, set[str]] = {
         ),
         *("server.store", "server.voice", "server.model", "agent.wire"),
     },
+    "server.lasting": {"server.model"},
     "server.settle": {
-        *("server.causes", "server.draft", "server.review", "server.store", "server.timeline"),
-        *("server.model", "agent.wire"),
+        *("server.causes", "server.draft", "server.lasting", "server.review", "server.store"),
+        *("server.terms", "server.timeline", "server.model", "agent.wire"),
     },
     "server.remarks": {"server.draft", "server.notes", "server.store"},
     "server.intake": {
@@ -155,6 +156,7 @@ ALLOWED: dict[str, set[str]] = {
             "server.draft",
             "server.groupwork",
             "server.intake",
+            "server.lasting",
             "server.remarks",
             "server.settle",
             "server.voice",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.events import Changed, Opened, Resolved
-from server.model import Kind
+from server.model import Cause, Kind
 from tests.server.made import Story
 
 
@@ -142,7 +142,9 @@ def test_a_planned_absence_has_its_300_s(reason: str) -> None:
 
     assert story.waits(1309) == ()
     [opened, _] = story.waits(1310)
-    assert opened == Opened(Kind.SITE_OFFLINE, 1010, 1310, ("no sign of life for 150 s",))
+    because = Cause("agent", 0.95, ("the agent had ended in order: upgrade or reboot",))
+    silent = ("no sign of life for 150 s",)
+    assert opened == Opened(Kind.SITE_OFFLINE, 1010, 1310, silent, because)
 
 
 def test_a_long_window_outlasts_a_planned_absence() -> None:
@@ -190,7 +192,9 @@ def test_a_stopped_agent_is_offline_after_its_silence() -> None:
 
     assert story.waits(1159) == ()
     [opened, _] = story.waits(1160)
-    assert opened == Opened(Kind.SITE_OFFLINE, 1010, 1160, ("no sign of life for 150 s",))
+    because = Cause("agent", 0.95, ("the agent had ended in order: stopped",))
+    silent = ("no sign of life for 150 s",)
+    assert opened == Opened(Kind.SITE_OFFLINE, 1010, 1160, silent, because)
 
 
 @pytest.mark.parametrize("reason", ["stopped", "upgrade"])

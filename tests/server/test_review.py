@@ -261,12 +261,18 @@ def test_while_a_site_is_away_its_neighbours_give_a_guess() -> None:
 
 @pytest.mark.parametrize("reason", ["stopped", "upgrade", "reboot"])
 def test_an_agent_that_ended_in_order_was_ended_on_purpose(reason: str) -> None:
-    cause = Outage().nothing(900).boots().windows(1).judged(parted=reason)
+    told = ("agent", (f"the agent had ended in order: {reason}",))
+    cause = Outage().nothing(900).windows(1).judged(parted=reason)
+    away = Facts(OPENED_AT, None, Outage().before, parted=reason)
 
-    assert (cause.verdict, cause.evidence) == (
-        "agent",
-        (f"the agent had ended in order: {reason}",),
-    )
+    assert (cause.verdict, cause.evidence) == told
+    assert (review.judge(away).verdict, review.judge(away).evidence) == told
+
+
+def test_an_orderly_end_does_not_hide_that_the_device_lost_its_power() -> None:
+    cause = Outage().nothing(900).boots().windows(1).judged(parted="stopped")
+
+    assert cause.verdict == "power"
 
 
 def test_a_wrong_clock_changes_nothing() -> None:
@@ -375,3 +381,11 @@ def test_an_access_point_that_is_away_is_told_by_those_that_are_not(
     cause = causes.of_access_points(unreachable, known, gateway_ok=gateway_ok)
 
     assert (cause.verdict, cause.confidence) == ("access_point", confidence)
+
+
+def test_a_line_that_was_back_long_before_its_agent_found_the_broker_again_was_down() -> None:
+    outage = Outage().windows(1).windows(5, **failing("isp")).windows(8)
+    cause = outage.judged(beside=[Beside("isp biznet", 5, 5)])
+
+    assert cause.verdict == "isp"
+    assert not any("not down" in text for text in cause.evidence)
