@@ -75,6 +75,9 @@ def count(
     """The counts after one more live window; the same object when nothing changed."""
     if counts and not rules.floor_down_mbps:  # there may have been one
         counts = tuple([one for one in counts if one.name != _THROUGHPUT])
+    if counts and reading.access_points is not UNSET:  # one that is taken out is no trouble
+        there = {_POINT + name for name in reading.access_points}
+        counts = tuple([one for one in counts if not _is_point(one) or one.name in there])
     if not counts and _calm(reading, rules):
         return counts
     known = {one.name: one for one in counts}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from server import payloads
-from server.model import Maintenance
+from server.events import Resolved
+from server.model import Kind, Maintenance
 from tests.server.centre import Centre
 from tests.server.made import MINE, SITE, Device, Story
 from tests.server.test_cli import configured
@@ -197,3 +198,16 @@ def test_status_tells_of_announced_work_and_of_flapping(tmp_path: Path) -> None:
     [row] = run("status", "--json").objects[0]["sites"]
     assert (row["flapping"], row["maintenance"]) == (True, True)
     assert "announced work, flapping" in run("status").out
+
+
+def test_one_that_is_taken_out_while_it_is_away_ends_its_alert() -> None:
+    story = Story()
+    for at in (1000, 1060, 1120):
+        story.reads(at, **points(ap_1=False, guest=True))
+    assert story.status == "degraded"
+
+    assert story.reads(1180) == ()  # a window that did not look says nothing
+    events = story.reads(1240, **points(guest=True))
+
+    assert Resolved(Kind.ACCESS_POINT_OFFLINE, 1240) in events
+    assert (story.status, story.health.troubles) == ("online", ())
