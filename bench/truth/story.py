@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import random
 import tomllib
 from collections.abc import Collection, Iterator
@@ -36,6 +37,7 @@ BLIP_S = (1.0, 15.0)
 """How long a blip lasts at most; with short windows less: no silence may reach 2.5 windows."""
 BLIP_RATIO = 0.1
 FOR_GOOD_RATIO = 0.1
+GROUP_RATIO = 0.04
 _TARGETS = ("site", "isp", "backhaul", "power_area", "district", "access_point")
 
 
@@ -116,10 +118,13 @@ def generate(
     sites = registry(seed, count)
     busy: dict[str, list[tuple[float, float]]] = {row["site"]: [] for row in sites}
     made: list[Event] = []
-    for _ in range(events * 20):
+    groups = 0 if set(kinds).isdisjoint(OF_GROUP) else math.ceil(events * GROUP_RATIO)
+    for tried in range(events * 20):
         if len(made) == events:
             break
-        event = _drawn(chance, sites, minutes * 60, window_s, set(kinds), lasts_s)
+        # Groups first: later there would be none whose sites are all at rest.
+        some = set(OF_GROUP if len(made) < groups and tried < 20 * groups else OF_SITE) & set(kinds)
+        event = _drawn(chance, sites, minutes * 60, window_s, some, lasts_s)
         struck = sites_of(event, sites)
         from_s = event.at_s - REST_S
         to_s = float("inf") if event.lasts_s is None else event.at_s + event.lasts_s + REST_S
@@ -148,8 +153,8 @@ def _drawn(
     usual_s: tuple[float, float],
 ) -> Event:
     at_s = round(chance.uniform(0, ends_s * 0.7), 1)
-    grouped = chance.random() < 0.06 and not kinds.isdisjoint(OF_GROUP)
-    what = chance.choice([kind for kind in (OF_GROUP if grouped else OF_SITE) if kind in kinds])
+    what = chance.choice(sorted(kinds))
+    grouped = what in OF_GROUP
     by = OF_GROUP.get(what, "site")
     target = chance.choice(sites)[by]
     if what in ("link_lossy", "link_slow", "access_point_off"):

@@ -125,7 +125,7 @@ def test_an_alert_that_the_ledger_does_not_have_is_seen() -> None:
     run = faultless()
     run.heard.append(Heard(T0, run.heard[0].alert | {"revision": 9}))
     run.heard.append(Heard(T0, run.heard[0].alert | {"id": "phantom"}))
-    run.heard.append(Heard(T0, run.heard[0].alert | {"kind": "site_degraded"}))
+    run.heard.append(Heard(T0, run.heard[0].alert | {"kind": "agent_problem"}))
     said = "\n".join(run.books())
     assert "the ledger ends before it" in said
     assert "phantom was published and is not in the ledger" in said
