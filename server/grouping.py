@@ -37,6 +37,8 @@ class View(NamedTuple):
     fired: Sequence[Incident]  # the groups that fire
     returned: Callable[[Incident], Sequence[Cause]]
     """Of a group: the causes of the outages of its members that have ended."""
+    few_since: Mapping[str, float]
+    """Groups by id of whom few are away, and since when, as the last decision left them."""
 
 
 class Decided(NamedTuple):
@@ -45,6 +47,7 @@ class Decided(NamedTuple):
     incidents: list[Incident]  # new ones and next revisions, in order
     held: dict[str, float]  # sites whose own alert is not told before
     taken: dict[str, float]  # the same, of members that a group has left: they may be next
+    few_since: dict[str, float]  # for the next view
 
 
 def decide(view: View, now: float, rules: GroupRules, new_id: Callable[[], str]) -> Decided:
@@ -60,7 +63,7 @@ def decide(view: View, now: float, rules: GroupRules, new_id: Callable[[], str])
     for group in view.fired:
         step.go_on(group)
     held = step.begin(new_id)
-    return Decided(step.incidents, held, step.taken)
+    return Decided(step.incidents, held, step.taken, step.few_since)
 
 
 class _Step:
@@ -72,6 +75,7 @@ class _Step:
         self._rules = rules
         self.incidents: list[Incident] = []
         self.taken: dict[str, float] = {}
+        self.few_since: dict[str, float] = {}
         fired = {group.id for group in view.fired}
         taken = {site for group in view.fired for site in group.sites}
         self._free = {
@@ -93,9 +97,12 @@ class _Step:
         for name in joining:
             members.append(self._free.pop(name))
         count = len(group.sites) + len(joining)
-        if groups.ended(len(members), count):
-            self._end(group, members)
-            return
+        if groups.few(len(members), count):
+            since = min(self._now, self._view.few_since.get(group.id, self._now))
+            if groups.ended(len(members), since, self._now, self._rules):
+                self._end(group, members)
+                return
+            self.few_since[group.id] = since
         if joining:
             places = tuple(_place(self._view.away[name].site) for name in joining)
             sites = (*group.sites, *joining)

@@ -20,7 +20,8 @@ Rules
     all that went, and somebody without it lives on: then we can hear.
  6. A site joins a group whose value it shares when it went within ``window_s`` of a
     member, or is a former member that went again.
- 7. A group ends when half or fewer of all its members are still away.
+ 7. A group ends when none of its members is away any more, or when half or fewer
+    have been for ``window_s``: once a line is mended, not all are back at once.
  8. A confirmed site's own alert waits while another site that shares a value with
     it is pending and that value may still become a group; ``hold_s`` at most.
 """
@@ -232,9 +233,14 @@ def joins(
     return any(abs(one.at - at) <= rules.window_s for at in went[max(0, place - 1) : place + 1])
 
 
-def ended(away: int, members: int) -> bool:
-    """Whether a group of so many members, of whom so many are away, has ended (rule 7)."""
+def few(away: int, members: int) -> bool:
+    """Whether so few of a group's members are away that it may end (rule 7)."""
     return 2 * away <= members
+
+
+def ended(away: int, few_since: float, now: float, rules: GroupRules) -> bool:
+    """Whether a group of whom few are away, since then, has ended (rule 7)."""
+    return not away or now - few_since >= rules.window_s
 
 
 def waiting(

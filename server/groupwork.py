@@ -42,6 +42,7 @@ class Groupwork:
         self._looked_at = 0.0
         self._held: set[str] | None = None  # None: just started
         self._taken: dict[str, float] = {}
+        self._few_since: dict[str, float] = {}
         self._returned: dict[tuple[str, int], Sequence[Cause]] = {}
 
     def is_due(self, firing: Iterable[Incident], now: float) -> bool:
@@ -89,8 +90,9 @@ class Groupwork:
         def returned(group: Incident) -> Sequence[Cause]:
             return self._ended(group, sum(name in away for name in group.sites))
 
-        view = View(away, living, fired, returned)
+        view = View(away, living, fired, returned, self._few_since)
         decided = decide(view, now, self._rules, lambda: str(uuid.uuid4()))
+        self._few_since = decided.few_since
         for incident in decided.incidents:
             desk.put_incident(incident)
         before = {  # whoever waits: also since a failed commit, or the process before this one

@@ -25,6 +25,7 @@ class Centre:
         self.groups: dict[str, Incident] = {}
         self.ended: list[Incident] = []
         self.held: dict[str, float] = {}
+        self.few_since: dict[str, float] = {}
         self._ids = map(str, itertools.count(1))
 
     def goes(self, sites: Iterable[Site], at: float) -> None:
@@ -54,6 +55,7 @@ class Centre:
             [one for name, one in EVERYBODY.items() if name not in self.away],
             list(self.groups.values()),
             lambda group: [one.cause for one in self.ended if one.group == group.id],
+            self.few_since,
         )
         decided = grouping.decide(view, now, RULES, lambda: next(self._ids))
         for one in decided.incidents:
@@ -63,7 +65,7 @@ class Centre:
                     self.ended.append(self.groups.pop(one.id))
             else:
                 self.outages[one.site] = one
-        self.held = decided.held
+        self.held, self.few_since = decided.held, decided.few_since
         return decided.incidents
 
     def covered(self) -> dict[str, str | None]:
@@ -127,19 +129,57 @@ def test_a_site_that_goes_much_later_speaks_for_itself() -> None:
     assert centre.covered()["b-4"] is None
 
 
-def test_when_half_are_back_the_group_ends_and_the_others_are_taken_over() -> None:
+def test_a_minute_after_half_are_back_the_group_ends_and_the_others_are_taken_over() -> None:
     centre = Centre()
     group = lost(centre)
     centre.returns(BIZNET[:1], 1500)
     centre.ticks(1500)
-    assert centre.groups
     centre.returns(BIZNET[1:2], 1510)
-    (ended, *taken) = centre.ticks(1510)
+    assert not [one for one in centre.ticks(1510) if not one.firing]
+    assert centre.ticks(1569) == []
+    (ended, *taken) = centre.ticks(1570)
 
-    assert (ended.id, ended.resolved_at, ended.cause.verdict) == (group.id, 1510, "isp")
+    assert (ended.id, ended.resolved_at, ended.cause.verdict) == (group.id, 1570, "isp")
     assert [(one.site, one.group) for one in taken] == [("b-2", None), ("b-3", None)]
     assert {one.why for one in taken} == {"its group has ended, and it is still away"}
-    assert centre.ticks(1511) == []
+    assert centre.ticks(1571) == []
+
+
+def test_who_comes_a_little_after_the_others_was_of_the_group_to_its_end() -> None:
+    centre = Centre()
+    group = lost(centre)
+    centre.returns(BIZNET[:3], 1500)
+    centre.ticks(1500)
+    centre.returns(BIZNET[3:4], 1532)
+    (ended,) = centre.ticks(1532)
+
+    assert (ended.id, ended.firing, ended.resolved_at) == (group.id, False, 1532)
+
+
+def test_a_group_of_whom_many_go_again_begins_its_last_minute_anew() -> None:
+    centre = Centre()
+    lost(centre)
+    centre.returns(BIZNET[:2], 1500)
+    centre.ticks(1500)
+    centre.goes(BIZNET[:2], 1530)
+    centre.ticks(1530)
+    centre.returns(BIZNET[:2], 1550)
+
+    assert not [one for one in centre.ticks(1565) if not one.firing]
+    assert not [one for one in centre.ticks(1624) if not one.firing]
+    (ended, *_) = centre.ticks(1625)
+    assert ended.resolved_at == 1625
+
+
+def test_a_clock_set_back_lengthens_the_last_minute_of_a_group_by_a_minute_at_most() -> None:
+    centre = Centre()
+    lost(centre)
+    centre.returns(BIZNET[:2], 1500)
+    centre.ticks(1500)
+    centre.ticks(1200)
+
+    (ended, *_) = centre.ticks(1260)
+    assert ended.resolved_at == 1260
 
 
 def test_what_members_show_when_they_return_revises_the_cause() -> None:

@@ -269,9 +269,14 @@ def test_a_stranger_never_joins() -> None:
     assert not groups.joins(stranger, "everything", [900.0], {"u"}, RULES)
 
 
-def test_a_group_ends_when_half_of_its_members_are_back() -> None:
-    assert [groups.ended(away, 5) for away in (5, 3, 2, 0)] == [False, False, True, True]
-    assert [groups.ended(away, 4) for away in (3, 2)] == [False, True]
+def test_few_are_away_when_half_of_the_members_are_back() -> None:
+    assert [groups.few(away, 5) for away in (5, 3, 2, 0)] == [False, False, True, True]
+    assert [groups.few(away, 4) for away in (3, 2)] == [False, True]
+
+
+def test_a_group_ends_with_its_last_member_or_when_few_were_away_for_the_window() -> None:
+    assert groups.ended(0, 900.0, 900.0, RULES)
+    assert [groups.ended(2, 900.0, now, RULES) for now in (959.0, 960.0)] == [False, True]
 
 
 def test_a_site_went_at_the_first_sign_of_it() -> None:

@@ -185,7 +185,7 @@ def test_a_group_goes_before_the_flapping_and_gives_back_what_it_took(tmp_path: 
     assert len(group.sites) == 3
 
     site.centre.hears(*(one.live(site.now) for one in others))
-    site.passes(20)
+    site.passes(120)  # of these a minute in which few of the group are away
     assert site.open(Kind.SITE_OFFLINE).group == flapping.id
     assert set(site.fires()) == {"site_flapping"}
 
