@@ -13,7 +13,8 @@ Rules
  4. The value that explains most wholly wins: the one with the most sites gone,
     each that lives on counting against it. Its sites are taken out, and the next is
     looked for among the rest. So two groups at once are told apart, and no site is
-    in two.
+    in two. A value that explains more wholly, but of whose sites none is confirmed
+    yet, keeps them from the others meanwhile: they are about to be its group.
  5. When at least 0.9 of a fleet of 10 or more went at once, it is our own
     blindness that is likely, not the fleet: that is one group of everything, told
     ``hold_s`` after its first confirmation at the earliest. Unless one value holds
@@ -72,6 +73,7 @@ class _Fit(NamedTuple):
     earliest: float
     value: Value
     members: list[Gone]
+    begins: bool  # one of them is confirmed (rule 3)
 
 
 def went_at(heard_at: float, window_s: float, will_at: float | None) -> float:
@@ -124,7 +126,8 @@ def find(
     while best := _best(rest, counts, now, rules):
         dimension = " ".join(best.value)
         members = {one.site.id for one in best.members}
-        found.append(Group(dimension, tuple(sorted(members)), now))
+        if best.begins:
+            found.append(Group(dimension, tuple(sorted(members)), now))
         rest = [one for one in rest if one.site.id not in members]
     return found
 
@@ -144,12 +147,25 @@ def _counted(living: Iterable[Site]) -> Counter[Value]:
 
 
 def _best(rest: list[Gone], living: Counter[Value], now: float, rules: GroupRules) -> _Fit | None:
-    fits = []
-    for value, sites in _by_value(rest).items():
-        fit = _fit(value, sites, living[value], now, rules)
-        if fit is not None:
-            fits.append(fit)
-    return max(fits, key=lambda fit: fit[:5], default=None)
+    """What explains most wholly (rule 4), where anything can begin."""
+    gone = _by_value(rest)
+    fits = {
+        value: fit
+        for value, sites in gone.items()
+        if (fit := _fit(value, sites, living[value], now, rules, begins=True))
+    }
+    if not fits:
+        return None
+    best = max(fits.values(), key=_rank)
+    for value in {value for one in best.members for value in values(one.site)} - fits.keys():
+        rival = _fit(value, gone[value], living[value], now, rules, begins=False)
+        if rival is not None:
+            best = max(best, rival, key=_rank)
+    return best
+
+
+def _rank(fit: _Fit) -> tuple[int, int, int, float, Value]:
+    return fit[:5]
 
 
 def _by_value(gone: Iterable[Gone]) -> dict[Value, list[Gone]]:
@@ -161,31 +177,40 @@ def _by_value(gone: Iterable[Gone]) -> dict[Value, list[Gone]]:
 
 
 def _fit(
-    value: Value, sites: list[Gone], living: int, now: float, rules: GroupRules
+    value: Value, sites: list[Gone], living: int, now: float, rules: GroupRules, *, begins: bool
 ) -> _Fit | None:
-    """How well a value explains its sites, which are sorted by when they went (rule 2)."""
+    """How well a value explains its sites, which are sorted by when they went (rule 2).
+
+    Args:
+        begins: one of them has to be confirmed of late; else one has to be pending.
+    """
     if len(sites) < rules.min_sites:
         return None
-    first, last = _densest(sites, now, rules)
+    first, last = _densest(
+        sites,
+        [_fresh(one, now, rules) if begins else one.confirmed_at is None for one in sites],
+        rules,
+    )
     members = sites[first:last]
     lived_on = living + len(sites) - last  # who went later lived until then
     if len(members) < max(rules.min_sites, rules.ratio * (len(members) + lived_on)):
         return None
     order = -DIMENSIONS.index(value[0])
-    return _Fit(len(members) - lived_on, len(members), order, -members[0].at, value, members)
+    net = len(members) - lived_on
+    return _Fit(net, len(members), order, -members[0].at, value, members, begins)
 
 
-def _densest(gone: Sequence[Gone], now: float, rules: GroupRules) -> tuple[int, int]:
-    """From and to of the most that went within a window, one of them fresh (rule 3).
+def _densest(gone: Sequence[Gone], wanted: Sequence[bool], rules: GroupRules) -> tuple[int, int]:
+    """From and to of the most that went within a window, one of them wanted.
 
     Of several such windows it is the earliest; where there is none, (0, 0).
     """
     times = [one.at for one in gone]
-    fresh = [0, *accumulate(_fresh(one, now, rules) for one in gone)]
+    count = [0, *accumulate(wanted)]
     windows = (
         (first, last)
         for first, at in enumerate(times)
-        if fresh[last := bisect_right(times, at + rules.window_s)] > fresh[first]
+        if count[last := bisect_right(times, at + rules.window_s)] > count[first]
     )
     return max(windows, key=lambda window: (window[1] - window[0], -window[0]), default=(0, 0))
 
@@ -194,7 +219,7 @@ def _everything(
     rest: list[Gone], living: Counter[Value], now: float, rules: GroupRules
 ) -> Group | None:
     """Rule 5."""
-    first, last = _densest(rest, now, rules)
+    first, last = _densest(rest, [_fresh(one, now, rules) for one in rest], rules)
     members = rest[first:last]
     lived_on = living["", ""] + len(rest) - last
     fleet = len(members) + lived_on

@@ -74,6 +74,10 @@ class Story:
     events: list[Event]
 
 
+START_WINDOWS = 3
+"""The first events find each site with a reading or two: what never measured leaves no evidence."""
+
+
 def registry(seed: int, count: int) -> list[dict[str, str]]:
     """The rows of `sites.csv`; ISP, backhaul, district and power area cut across each other."""
     chance = random.Random(f"registry {seed}")  # noqa: S311  # repeatable, not secret
@@ -141,7 +145,7 @@ def generate(
         Event(f"e{number:04d}", e.at_s, e.lasts_s, e.what, e.by, e.target, dict(e.parameters))
         for number, e in enumerate(made, 1)
     ]
-    return Story(seed, 30.0, sites, named)
+    return Story(seed, max(30.0, START_WINDOWS * window_s), sites, named)
 
 
 def _drawn(

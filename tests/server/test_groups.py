@@ -307,3 +307,26 @@ def test_an_alert_waits_ten_seconds_at_most() -> None:
 
     assert held(went, [three, four], NOW + 8.9) == {one.id}
     assert held(went, [three, four], NOW + 9) == set()
+
+
+def test_a_few_neighbours_are_no_group_while_a_greater_one_is_being_confirmed() -> None:
+    """One site is confirmed by chance when an ISP fails, of whom three share its feeder."""
+    lone = Gone(Site("lone", "lone", "p", "icon", power_area="f-1"), 880.0, 910.0)
+    biznet = [
+        Gone(Site(f"b-{n}", f"b-{n}", f"d-{n}", "biznet", power_area=f"f-{n % 7}"), 900.0, None)
+        for n in range(21)
+    ]
+    living = [
+        Site(f"i-{n}", f"i-{n}", f"d-{n}", "icon", power_area=f"f-{n % 7}") for n in range(14)
+    ]
+
+    assert groups.find([lone, *biznet], living, 911.0, RULES) == []
+    near = [one for one in biznet if one.site.power_area == "f-1"]
+    others = [one.site for one in biznet if one not in near]
+    alone = groups.find([lone, *near], [*living, *others[:14]], 911.0, RULES)
+    assert [one.dimension for one in alone] == ["power_area f-1"]
+
+    confirmed = [one._replace(confirmed_at=930.0) for one in biznet]
+    (group,) = groups.find([lone, *confirmed], living, 930.0, RULES)
+    assert group.dimension == "isp biznet"
+    assert len(group.sites) == 21
