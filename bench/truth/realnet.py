@@ -111,9 +111,9 @@ class Net:
         self._tables[event] = [self.isps[isp] for isp in nets]
         table = _table(event)
         for isp, theirs in nets.items():
-            told = [f"add table inet {table}", f"add chain inet {table} all {{ {hook} }}"]
+            told = [f"add table inet {table}", f"add chain inet {table} struck {{ {hook} }}"]
             for rule in rules.format(nets=", ".join(theirs)).split("; "):
-                told.append(f"add rule inet {table} all {rule}")
+                told.append(f"add rule inet {table} struck {rule}")
             self.isps[isp].run("nft", "; ".join(told))  # all at one instant
 
 

@@ -123,6 +123,7 @@ class Player:
         finally:
             for site in self.sites.values():
                 site.kill()
+            self._journal.read(self.sites.values())
             if self._core is not None:
                 self._core.close()
             self.net.close()
@@ -190,7 +191,6 @@ class Player:
             time.sleep(0.05)
         for site in stopping:
             site.ended()
-        self._journal.read(self.sites.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -216,9 +216,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{NAME}: {err}", file=sys.stderr)
         return 2
     timing = Timing(args.window_s, args.keepalive_s, args.minutes)
-    with journal:
-        player = Player(given, timing, broker, journal, over)
-        player.play()
+    player = Player(given, timing, broker, journal, over)
+    try:
+        with journal:
+            player.play()
+    except (AssertionError, OSError, RuntimeError) as err:  # a command of the lab failed
+        player.faults.append(str(err))
     for line in (*player.faults, *_costs(player.sites.values())):
         print(f"{NAME}: {line}")
     return 1 if player.faults else 0
