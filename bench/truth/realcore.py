@@ -67,10 +67,11 @@ class Core:
         finally:
             page.close()
             resolver.close()
-            for near in self._joined.values():
-                near.transport.abort()
-            if self._joined:
-                await asyncio.wait(self._joined)
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                for near in self._joined.values():
+                    near.transport.abort()
+                await asyncio.wait(others, timeout=_KNOCK_EVERY_S)
+            await asyncio.sleep(0)  # what was aborted is told so
 
     async def _keep_door(self) -> None:
         """Open it once the broker listens, shut it once the broker refuses."""

@@ -26,6 +26,8 @@ POINT = "ap-1"
 SLOW, CLOCK, POINT_OFF = "link_slow", "clock_wrong", "access_point_off"
 _LINE = ("cable_cut", "isp_down", "backhaul_down")
 _SUPPLY = ("power_off", "district_power_down")
+OF_AGENT = (*_SUPPLY, "agent_killed", "agent_hung")
+"""Here the agent itself is not at work."""
 
 
 def point_of(event: Event) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import subprocess
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from tests.lab.net import Namespace, SoftLink, cable, sh
 
@@ -28,9 +29,14 @@ for name in $names; do ip netns del "$name" 2>/dev/null; done
 
 
 class Guard:
-    """Removes the namespaces that it was told of once this process has ended, however it ended."""
+    """Removes the namespaces that it was told of once this process has ended, however it ended.
 
-    def __init__(self) -> None:
+    Args:
+        record: their names are written here, for who wants to look into them.
+    """
+
+    def __init__(self, record: Path) -> None:
+        self._record = record.open("w", buffering=1)
         self._process = subprocess.Popen(
             ["sh", "-c", _GUARD],
             stdin=subprocess.PIPE,
@@ -46,6 +52,7 @@ class Guard:
         new = Namespace()
         self._process.stdin.write(f"{new.name}\n")
         self._process.stdin.flush()
+        self._record.write(f"{new.name}\n")
         return new.__enter__()
 
     def close(self) -> None:
@@ -53,6 +60,7 @@ class Guard:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+        self._record.close()
 
 
 class Net:
@@ -60,10 +68,11 @@ class Net:
 
     Args:
         isps: their names.
+        record: the names of all namespaces are written here.
     """
 
-    def __init__(self, isps: Collection[str]) -> None:
-        self.guard = Guard()
+    def __init__(self, isps: Collection[str], record: Path) -> None:
+        self.guard = Guard(record)
         self.core = self.guard.namespace()
         for address in sorted({BROKER, WEB, RESOLVER, *DOMESTIC, *WORLD}):
             self.core.ip("addr", "add", f"{address}/32", "dev", "lo")
@@ -141,9 +150,10 @@ class Place:
         self._number = number
         self._slow = slow
         self._spaces: list[Namespace] = []
-        self._point: dict[str, tuple[Namespace, str]] = {}
+        self._point: dict[str, Namespace] = {}
         self._line: SoftLink | None = None
         self._off: set[str] = set()
+        self._delay_ms = 0.0
         for reached in self.nets:
             net.core.route(reached, net.isp_address[isp])
 
@@ -165,10 +175,11 @@ class Place:
         for name, address in self.points.items():
             point = self._space()
             self._plug(gateway, point, f"{address}/24", "ap0")
-            self._point[name] = point, "ap0"
+            self._point[name] = point
         self.device = device
         for name in self._off:
             self.switch_off(name)
+        self.delay(self._delay_ms)
 
     def remove(self) -> None:
         """It is gone: no namespace of it is left."""
@@ -183,20 +194,22 @@ class Place:
     def switch_off(self, point: str) -> None:
         """An access point is without power."""
         self._off.add(point)
-        space, port = self._point[point]
-        space.ip("link", "set", port, "down")
+        self._set_port(point, "down")
 
     def switch_on(self, point: str) -> None:
         """And has it again."""
         self._off.discard(point)
-        if self.device is not None:
-            space, port = self._point[point]
-            space.ip("link", "set", port, "up")
+        self._set_port(point, "up")
 
     def delay(self, delay_ms: float) -> None:
         """The line takes so much longer there and back."""
+        self._delay_ms = delay_ms
         if self._line is not None:
             self._line.set(delay_ms=delay_ms / 2)
+
+    def _set_port(self, point: str, to: str) -> None:
+        if self.device is not None:  # else it is gone as a whole
+            self._point[point].ip("link", "set", "ap0", to)
 
     def _space(self) -> Namespace:
         new = self._net.guard.namespace()

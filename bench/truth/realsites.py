@@ -12,8 +12,6 @@ made, as their own spools tell it. `realcore` says what the way to the broker ch
 from __future__ import annotations
 
 import argparse
-import csv
-import heapq
 import os
 import shutil
 import signal
@@ -21,10 +19,8 @@ import socket
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,58 +28,15 @@ from bench.truth.realagent import AGENT, RealSite, Timing
 from bench.truth.realcore import Core
 from bench.truth.realdeeds import CLOCK, POINT, POINT_OFF, SLOW, Deeds, point_of
 from bench.truth.realjournal import Journal
-from bench.truth.realnet import MOST_SITES, Net, Place
-from bench.truth.story import BadStory, Event, from_toml, sites_of
+from bench.truth.realnet import Net, Place
+from bench.truth.realplan import Plan, Refused, read
+from bench.truth.story import BadStory
 
 NAME = "bench.truth.realsites"
 _COMMANDS = ("ip", "nft", "setpriv", "sysctl", "unshare")
 _LOOK_S = 1.0
 _CALM_S = (1.5, 0.5)
 """An agent ends so long after a reading and before the next, so that none is under way."""
-
-
-class Refused(Exception):
-    """It cannot begin; the text is one line."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be played: the rows of the real sites, and what strikes which of them."""
-
-    rows: list[dict[str, str]]
-    events: list[tuple[Event, list[str]]]
-    start_after_s: float
-    begins_at: float | None
-
-
-def plan(text: str, rows: list[dict[str, str]]) -> Plan:
-    """Of a story file what befalls its real sites. Pure.
-
-    Raises:
-        Refused: no real sites, unknown ones, or too many.
-        BadStory: the story cannot be played by anybody.
-    """
-    story = from_toml(text, rows)
-    fleet = tomllib.loads(text).get("fleet", {})
-    real = fleet.get("real", [])
-    if not real:
-        raise Refused('no site is real: name some, [fleet] real = ["sim-0001"]')
-    known = {row["site"]: row for row in rows}
-    if strangers := [site for site in real if site not in known]:
-        raise Refused(f"[fleet] real names {strangers[0]!r}, which the registry does not have")
-    if len(real) > MOST_SITES:
-        raise Refused(f"[fleet] real names {len(real)} sites; {MOST_SITES} at most")
-    begins_at = fleet.get("begins_at")
-    return Plan(
-        [known[site] for site in dict.fromkeys(real)],
-        [
-            (event, struck)
-            for event in story.events
-            if (struck := [site for site in sites_of(event, rows) if site in set(real)])
-        ],
-        story.start_after_s,
-        None if begins_at is None else datetime.fromisoformat(str(begins_at)).timestamp(),
-    )
 
 
 class Player:
@@ -101,8 +54,9 @@ class Player:
         self._timing = timing
         self._journal = journal
         self._over = over
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self.net = Net([row["isp"] for row in given.rows])
+        self._due: list[tuple[float, Callable[[], None]]] = []
+        self.net = Net([row["isp"] for row in given.rows], journal.folder / "namespaces")
+        self._deeds = Deeds(self.net, journal)
         self._core: Core | None = None
         self.sites: dict[str, RealSite] = {}
         self._broker = broker
@@ -150,22 +104,21 @@ class Player:
                 return
 
     def _schedule(self, begins_at: float) -> None:
-        deeds = Deeds(self.net, self._journal)
-        for number, (event, names) in enumerate(self._plan.events):
+        for event, names in self._plan.events:
             struck = [self.sites[name] for name in names if name in self.sites]
-            begin = begins_at + event.at_s
-            self._due.append((begin, number, lambda e=event, s=struck: deeds.begin(e, s)))  # type: ignore[misc]  # bound now
+            begin_at = begins_at + event.at_s
+            self._due.append((begin_at, partial(self._deeds.begin, event, struck)))
             if event.lasts_s is not None:
-                end = begin + event.lasts_s
-                self._due.append((end, number, lambda e=event, s=struck: deeds.end(e, s)))  # type: ignore[misc]  # bound now
-        heapq.heapify(self._due)
-        self._deeds = deeds
+                self._due.append(
+                    (begin_at + event.lasts_s, partial(self._deeds.end, event, struck))
+                )
+        self._due.sort(key=lambda due: due[0])
 
     def _step(self) -> None:
         """Do what is due, or wait a while."""
         now = time.time()
         if self._due and self._due[0][0] <= now:
-            _, _, deed = heapq.heappop(self._due)
+            _, deed = self._due.pop(0)
             deed()
             return
         wait_s = self._due[0][0] - now if self._due else _LOOK_S
@@ -205,16 +158,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--window-s", type=float, default=10.0)
     parser.add_argument("--keepalive-s", type=float, default=15.0)
     args = parser.parse_args(arguments)
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
     try:
         _look_around(os.geteuid())
-        given, broker = _read(args.story), _broker(args.broker)
+        given, broker = read(args.story), _broker(args.broker)
         journal = Journal(args.journal)
     except (Refused, BadStory, OSError) as err:
         print(f"{NAME}: {err}", file=sys.stderr)
         return 2
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
     timing = Timing(args.window_s, args.keepalive_s, args.minutes)
     player = Player(given, timing, broker, journal, over)
     try:
@@ -235,18 +188,6 @@ def _look_around(euid: int) -> None:
             raise Refused(f"needs the command {command}")
     if not AGENT.exists():
         raise Refused(f"{AGENT} is not there: make install")
-
-
-def _read(story: Path) -> Plan:
-    text = story.read_text()
-    try:
-        name = tomllib.loads(text)["fleet"]["sites"]
-    except tomllib.TOMLDecodeError as err:
-        raise BadStory(f"the story is no TOML: {err}") from None
-    except (KeyError, TypeError):
-        raise BadStory('the story lacks [fleet] sites = "sites.csv"') from None
-    with (story.parent / name).open() as file:
-        return plan(text, list(csv.DictReader(file)))
 
 
 def _broker(text: str) -> tuple[str, int]:
