@@ -40,7 +40,7 @@ class Core:
         self._broker = broker
         self._loop = asyncio.new_event_loop()
         self._doubt = asyncio.Event()
-        self._joined: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._joined: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._thread.start()
 
@@ -67,25 +67,38 @@ class Core:
         finally:
             page.close()
             resolver.close()
-            while others := asyncio.all_tasks() - {asyncio.current_task()}:
-                for near in self._joined.values():
-                    near.transport.abort()
-                await asyncio.wait(others, timeout=_KNOCK_EVERY_S)
+            for task in self._joined:
+                task.cancel()
+            if self._joined:
+                await asyncio.wait(set(self._joined))
             await asyncio.sleep(0)  # what was aborted is told so
 
     async def _keep_door(self) -> None:
         """Open it once the broker listens, shut it once the broker refuses."""
         while not await self._broker_listens():
             await asyncio.sleep(_KNOCK_EVERY_S)
-        door = await asyncio.start_server(self._join, sock=self._listen(BROKER, PORT))
-        try:
-            while True:
-                await self._doubt.wait()
-                self._doubt.clear()
-                if not await self._broker_listens():
-                    return
-        finally:
-            door.close()
+        with self._listen(BROKER, PORT) as door:
+            self._loop.add_reader(door, self._let_in, door)
+            try:
+                while await self._broker_listens():
+                    await self._doubt.wait()
+                    self._doubt.clear()
+            finally:
+                self._loop.remove_reader(door)
+
+    def _let_in(self, door: socket.socket) -> None:
+        # Not start_server: one that is closed loses whom it has just let in.
+        with contextlib.suppress(OSError):
+            entered, _ = door.accept()
+            entered.setblocking(False)
+            task = self._loop.create_task(self._join(entered))
+            self._joined.add(task)
+            task.add_done_callback(lambda done: self._let_out(done, entered))
+
+    def _let_out(self, task: asyncio.Task[None], entered: socket.socket) -> None:
+        self._joined.discard(task)
+        if task.cancelled():  # before it had begun
+            entered.close()
 
     def _listen(self, address: str, port: int) -> socket.socket:
         with inside(self._namespace):
@@ -93,6 +106,7 @@ class Core:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         listener.listen(1024)
+        listener.setblocking(False)
         return listener
 
     async def _broker_listens(self) -> bool:
@@ -103,20 +117,17 @@ class Core:
         far.close()
         return True
 
-    async def _join(self, here: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+    async def _join(self, entered: socket.socket) -> None:
         """Hand over all bytes of one connection."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._joined[task] = near
+        here, near = await asyncio.open_connection(sock=entered)
         try:
             there, far = await asyncio.open_connection(*self._broker)
-            back = asyncio.create_task(_pass(there, near, far))
-            await _pass(here, far, near)
-            await back
-        except OSError:
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(_pass(here, far, near))
+                ways.create_task(_pass(there, near, far))
+        except (OSError, asyncio.CancelledError):
             near.transport.abort()
         finally:
-            del self._joined[task]
             self._doubt.set()
 
 
@@ -128,7 +139,7 @@ async def _pass(
         while data := await source.read(65536):
             sink.write(data)
             await sink.drain()
-    except OSError:
+    except (OSError, asyncio.CancelledError):
         sink.transport.abort()
         other.transport.abort()
     sink.close()

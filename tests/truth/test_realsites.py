@@ -185,8 +185,16 @@ def _knock(core: Namespace) -> socket.socket | None:
     try:
         knocking.connect((BROKER, PORT))
     except ConnectionRefusedError:
+        knocking.close()
         return None
     return knocking
+
+
+def _is_shut(core: Namespace) -> bool:
+    knocking = _knock(core)
+    if knocking is not None:
+        knocking.close()
+    return knocking is None
 
 
 @pytest.mark.needs_root
@@ -201,7 +209,7 @@ def test_the_door_is_shut_while_the_broker_refuses_and_what_passed_it_ends(
             broker.kill9()
             with contextlib.suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
-        until(lambda: _knock(core) is None, 20, "the door to shut")
+        until(lambda: _is_shut(core), 20, "the door to shut")
         broker.start()
         until(lambda: _knock(core), 20, "the door to open again").close()
     finally:
