@@ -19,13 +19,15 @@ Reason = Literal["stopped", "upgrade", "reboot"]
 class Here:
     """What presence and envelopes say of this machine and process.
 
-    `problem` is what is wrong with the agent itself, None while nothing is.
+    `problem` is what is wrong with the agent itself, None while nothing is; `clock` is what
+    the device takes for the time.
     """
 
     boot: str
     uptime_s: Callable[[], float]
     settings_revision: Callable[[], int | None]
     problem: str | None = None
+    clock: Callable[[], float] = time.time
 
 
 def presence(
@@ -43,7 +45,7 @@ def presence(
             site=site,
             state=state,
             session=session,
-            at=wire.iso(time.time()),
+            at=wire.iso(here.clock()),
             agent=agent.__version__,
             boot=here.boot,
             uptime_s=round(here.uptime_s(), 3),

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from agent import wire
 from agent.config import Config, ConfigError
 from agent.publish.connection import Connection, Protocol
-from agent.publish.drain import MAX_BATCH_BYTES, Batch, Drain, Range, held_of
+from agent.publish.drain import MAX_BATCH_BYTES, Batch, Range, held_of
 from agent.publish.login import BrokerError
+from agent.publish.pace import Pace
 from agent.publish.patience import Patience, drain
 from agent.publish.presence import Here, Reason, presence
 from agent.publish.traffic import Traffic
@@ -26,13 +27,6 @@ from agent.spool import Spool
 
 log = logging.getLogger(__name__)
 
-BACKLOG_INTERVAL_S = 0.25
-BACKLOG_IN_FLIGHT = 10
-"""Leaves room for the newest reading and for replies within the connection's 20."""
-ACKS_WAIT_S = 1.0
-"""The backlog waits so long for the retained acks, which tell where it begins."""
-RECOVER_S = 5.0
-"""How often it is looked for what was lost on the way."""
 GOODBYE_S = 1.8
 _LOOKS_A_PING = 14.5
 """A ping goes out at the fifteenth look, 3 % after its time and far within the half that brokers
@@ -75,8 +69,7 @@ class Publisher:
         self._state = "not yet connected"
         self._connected = False
         self._progress_s = time.monotonic()
-        self._drain = Drain(spool)
-        self._acked: str | None = None
+        self._pace = Pace(spool, time.monotonic())
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     # For other threads
@@ -158,7 +151,7 @@ class Publisher:
 
     def _one_connection(self) -> None:
         session = str(uuid.uuid4())
-        self._drain, self._acked = Drain(self._spool), None
+        self._pace = Pace(self._spool, time.monotonic())
         connection = Connection(
             self._site,
             self._mqtt,
@@ -171,9 +164,8 @@ class Publisher:
         try:
             log.info("connected to %s with MQTT %s", self._mqtt.url, self._protocol)
             self._connected, self._state = True, f"connected with MQTT {self._protocol}"
-            self._drain = Drain(
-                self._spool, min(MAX_BATCH_BYTES, connection.max_packet_bytes - 1024)
-            )
+            most_bytes = min(MAX_BATCH_BYTES, connection.max_packet_bytes - 1024)
+            self._pace = Pace(self._spool, time.monotonic(), most_bytes)
             connection.subscribe()
             connection.publish(
                 "presence", presence(self._site, self._here, session, "online"), retain=True
@@ -189,31 +181,19 @@ class Publisher:
 
     def _serve(self, connection: Connection) -> None:
         """Send and listen until the connection is lost or goodbye is asked for."""
-        begun_s = time.monotonic()
-        next_backlog_s = begun_s + ACKS_WAIT_S
         idle_s = self._mqtt.keepalive_s / _LOOKS_A_PING if self._mqtt.keepalive_s < 16 else 1.1
-        next_look_s = begun_s + RECOVER_S
         told, told_s = "", 0.0
         first: int | None = None
         while connection.alive and self._goodbye is None:
             now_s = time.monotonic()
-            if self._acked_newest() and next_backlog_s == begun_s + ACKS_WAIT_S:
-                next_backlog_s = now_s
             self._send_small(connection)
-            if now_s >= next_look_s:
-                next_look_s = now_s + RECOVER_S
-                self._recover()
-            waits = False
-            if now_s >= next_backlog_s and len(connection.in_flight) < self._room(connection):
-                batch = self._drain.backlog()
-                waits = batch is not None
-                if batch is not None:
-                    self._send(connection, batch)
-                    next_backlog_s = now_s + BACKLOG_INTERVAL_S
-            elif now_s < next_backlog_s:
-                waits = True
-            timeout_s = next_backlog_s - now_s if waits else idle_s
-            connection.turn(min(idle_s, max(0.0, timeout_s)), self._wake)
+            for lost in self._pace.recover(now_s):
+                log.warning("seq %d to %d were lost; sending again", lost.first, lost.last)
+            batch = self._pace.backlog(now_s, len(connection.in_flight), connection.max_in_flight)
+            if batch is not None:
+                self._send(connection, batch)
+            wait_s = self._pace.wait_s(now_s)
+            connection.turn(idle_s if wait_s is None else min(idle_s, wait_s), self._wake)
             drain(self._wake)
             if not connection.in_flight or first not in connection.in_flight:
                 first = next(iter(connection.in_flight), None)
@@ -225,25 +205,13 @@ class Publisher:
             if told and self._patience.anew(told_s):
                 return
 
-    def _recover(self) -> None:
-        for lost in self._drain.recover():
-            log.warning("seq %d to %d were lost on the way; sending again", lost.first, lost.last)
-
-    def _acked_newest(self) -> bool:
-        newest = self._spool.newest
-        return newest is not None and self._acked == newest[0]
-
-    def _room(self, connection: Connection) -> int:
-        return min(BACKLOG_IN_FLIGHT, max(1, connection.max_in_flight // 2))
-
     def _send_small(self, connection: Connection) -> None:
         """What must not wait behind the backlog: the newest reading, and replies."""
         while self._asked:
-            self._drain.resend(self._asked.popleft())
-        if len(connection.in_flight) < connection.max_in_flight:
-            newest = self._drain.newest()
-            if newest is not None:
-                self._send(connection, newest)
+            self._pace.drain.resend(self._asked.popleft())
+        newest = self._pace.newest(len(connection.in_flight), connection.max_in_flight)
+        if newest is not None:
+            self._send(connection, newest)
         while self._replies and len(connection.in_flight) < connection.max_in_flight:
             reply = self._replies.popleft()
             if connection.publish("replies", reply) is None:
@@ -286,9 +254,5 @@ class Publisher:
         except wire.Invalid as err:
             log.warning("acks: %s; ignored", err)
             return
-        self._acked = ack.stream
-        before = next((s for s in self._spool.streams() if s.stream == ack.stream), None)
-        self._spool.release(ack.stream, ack.through)
-        if before is not None and ack.through < before.through:
+        if self._pace.acknowledged(ack):
             log.warning("the server went back to seq %d; sending again", ack.through)
-            self._drain.went_back(ack.stream, ack.through)

@@ -272,6 +272,11 @@ class Spool:
         log.warning("spool: %s", text)
         self._problem = text if self._problem is None else f"{self._problem}; {text}"[:500]
 
+    def abandon(self) -> None:
+        """Leave as a killed process does: the folder is free, and nothing was written."""
+        self._writer.let_go()
+        os.close(self._folder)
+
     def close(self) -> None:
         """Leave in order, so that the stream goes on after the next start."""
         with self._lock:

@@ -67,6 +67,10 @@ class Writer:
             self._write(segment.pack(0, b"close"))
         self._leave()
 
+    def let_go(self) -> None:
+        """Leave without a word, as a killed process does."""
+        self._leave()
+
     def abandon(self) -> None:
         """Leave the stream after a failed write; the record, if there, is struck out."""
         if self.active and self._descriptor is not None:
