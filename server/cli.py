@@ -114,6 +114,14 @@ def _demo(commands: Commands) -> None:
     player.set_defaults(run=demo.run)
 
 
+def _simulate(commands: Commands) -> None:
+    from server import fleet
+
+    player = commands.add_parser("simulate", help="a fleet of modelled sites, and what befalls it")
+    fleet.add_arguments(player)
+    player.set_defaults(run=fleet.run)
+
+
 _COMMANDS: dict[Callable[[Commands], None], tuple[str, ...]] = {
     # In the order of the help.
     _ingest: ("ingest",),
@@ -127,6 +135,7 @@ _COMMANDS: dict[Callable[[Commands], None], tuple[str, ...]] = {
     _ledger: ("incidents",),
     _report: ("report",),
     _backup: ("backup", "restore"),
+    _simulate: ("simulate",),
     _demo: ("demo",),
 }
 _WITHOUT_CONFIG = ("demo",)

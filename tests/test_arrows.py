@@ -172,6 +172,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.simulate_link": {"agent.wire"},
     "server.simulate_site": {"server.simulate_link", "agent.wire"},
+    # The fleet's sites send as agents do, by the agent's own decisions.
+    "server.fleet": {
+        *("agent.measured", "agent.publish", "agent.schedule", "agent.spool", "agent.window"),
+        *("server.config", "server.mqtt", "server.registry", "server.show", "server.model"),
+        "agent.wire",
+    },
     "server.simulate": {"server.simulate_site", "server.config", "server.mqtt", "agent.wire"},
     # Wiring, and what people look at.
     "server.witness": {"server.config", "server.notify", "server.model", "server.store"},
@@ -203,7 +209,7 @@ EVERYWHERE = {"msgspec"}
 
 PURE = (
     *("agent.window", "agent.schedule", "agent.wire", "agent.measured", "agent.budget"),
-    "agent.metered",
+    *("agent.metered", "server.fleet.link", "server.fleet.registry", "server.fleet.story"),
     *("server.model", "server.health", "server.causes", "server.troubles", "server.sla"),
     *("server.notes", "server.edges", "server.statement", "server.periods", "server.online"),
     *("server.groups", "server.grouping", "server.review", "server.timeline", "server.voice"),

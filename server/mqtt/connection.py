@@ -50,11 +50,25 @@ class Will(NamedTuple):
     payload: bytes
 
 
+Join = Callable[[Any, Any], Any]
+"""Takes asyncio's transport and its protocol, and gives what the protocol shall write to."""
+
+
 @asynccontextmanager
 async def connect(
-    settings: Mqtt, client_id: str, will: Will, topics: Sequence[str]
+    settings: Mqtt,
+    client_id: str,
+    will: Will,
+    topics: Sequence[str],
+    *,
+    at_most_once: Sequence[str] = (),
+    join: Join | None = None,
 ) -> AsyncIterator[Connection]:
     """A connection with a persistent session, subscribed to `topics` at QoS 1.
+
+    Args:
+        at_most_once: further topics, at QoS 0.
+        join: stands between protocol and transport, as a modelled line does.
 
     Left without an exception, it ends with a DISCONNECT, and the will stays
     silent. Left by an exception, a cancellation too, it is cut, and the will speaks.
@@ -63,9 +77,9 @@ async def connect(
         Refused: it did not come about.
         Lost: it was lost while subscribing.
     """
-    connection = await _opened(settings, client_id, will)
+    connection = await _opened(settings, client_id, will, join)
     try:
-        await connection._subscribe(settings, topics)
+        await connection._subscribe(settings, topics, at_most_once)
         yield connection
     except BaseException:
         connection._cut(Lost("cut after an error of ours"))
@@ -73,17 +87,17 @@ async def connect(
     await connection._close()
 
 
-async def _opened(settings: Mqtt, client_id: str, will: Will) -> Connection:
+async def _opened(settings: Mqtt, client_id: str, will: Will, join: Join | None) -> Connection:
     """The first version of MQTT that the broker accepts."""
     *preferred, last = _VERSIONS[settings.version]
     for version in preferred:
         try:
-            connection = Connection(client_id, will)
+            connection = Connection(client_id, will, join)
             return await connection._open(settings, client_id, version, _OTHER_VERSION_S)
         except Refused as err:
             if not err.other_version:
                 raise
-    return await Connection(client_id, will)._open(settings, client_id, last, _ANSWER_S)
+    return await Connection(client_id, will, join)._open(settings, client_id, last, _ANSWER_S)
 
 
 async def _first_of(*ends: asyncio.Future[Any], within_s: float) -> None:
@@ -93,7 +107,8 @@ async def _first_of(*ends: asyncio.Future[Any], within_s: float) -> None:
 class _Client(gmqtt.Client):  # type: ignore[misc]  # untyped, so the class is Any
     """gmqtt's client for one connection, without its acknowledging and reconnecting."""
 
-    def __init__(self, client_id: str, will: Will) -> None:
+    def __init__(self, client_id: str, will: Will, join: Join | None) -> None:
+        self._join = join
         super().__init__(
             client_id,
             clean_session=False,
@@ -105,6 +120,13 @@ class _Client(gmqtt.Client):  # type: ignore[misc]  # untyped, so the class is A
     async def reconnect(self, delay: bool = False) -> None:
         """Nothing: the caller of `connect` decides when to try again."""
 
+    async def _create_connection(self, *args: Any, **more: Any) -> Any:
+        """Let `join` stand in between before the first byte is sent."""
+        connection = await super()._create_connection(*args, **more)
+        if self._join is not None:
+            connection._transport = self._join(connection._transport, connection._protocol)
+        return connection
+
 
 class Connection:
     """One connection; `connect` makes it.
@@ -113,9 +135,9 @@ class Connection:
         session_present: the broker had kept our session, and so its queue.
     """
 
-    def __init__(self, client_id: str, will: Will) -> None:
+    def __init__(self, client_id: str, will: Will, join: Join | None = None) -> None:
         self.session_present = False
-        self._client = client = _Client(client_id, will)
+        self._client = client = _Client(client_id, will, join)
         self._in = Incoming(client)
         self._out = Outgoing(client, failed=self._finish)
         client.on_connect = self._on_connect
@@ -238,13 +260,17 @@ class Connection:
         self._watch(settings.keepalive_s)
         return self
 
-    async def _subscribe(self, settings: Mqtt, topics: Sequence[str]) -> None:
-        self._client.subscribe([gmqtt.Subscription(topic, qos=1) for topic in topics])
+    async def _subscribe(
+        self, settings: Mqtt, topics: Sequence[str], at_most_once: Sequence[str]
+    ) -> None:
+        wanted = [gmqtt.Subscription(topic, qos=1) for topic in topics]
+        wanted += [gmqtt.Subscription(topic, qos=0) for topic in at_most_once]
+        self._client.subscribe(wanted)
         await _first_of(self._granted, self._end, within_s=_ANSWER_S)
         self._raise_if_ended()
         if not self._granted.done():
             raise login.unanswered(settings)
-        for topic, code in zip(topics, self._granted.result(), strict=False):
+        for topic, code in zip([*topics, *at_most_once], self._granted.result(), strict=False):
             if code >= _REFUSED:
                 raise login.unsubscribed(settings, topic, code)
 

@@ -1,0 +1,256 @@
+"""``pantau simulate``: looks at everything first, then plays in several processes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from agent import wire
+from server import config
+from server.config import Mqtt
+from server.fleet import MOST_SITES, registry, story
+from server.fleet.story import Story
+from server.fleet.worker import Share, shares, work
+from server.model import Site
+from server.mqtt import Lost, Refused, Will, connect
+from server.registry import CsvError
+from server.show import CommandError, UsageError
+
+_SITES_A_PROCESS = 3000
+_FILES_A_SITE = 4
+"""The spool's folder, its segment, a connection, and one that the broker has not yet given up."""
+_FILES_BESIDE = 64
+_PORTS_BESIDE = 200
+_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of our own is made in it
+_TELL_S = 5.0
+_END_S = 10.0
+
+
+def run(args: argparse.Namespace) -> int:
+    """See `server.fleet.run`."""
+    _check_usage(args)
+    sites = _sites(args)
+    if args.write_registry is not None:
+        args.write_registry.write_text(registry.to_csv(sites))
+        return 0
+    settings = config.load(args.config).mqtt
+    # Every site logs in as itself; only where and how is taken over.
+    settings = replace(settings, username=None, password_file=None, cert_file=None, key_file=None)
+    told = _story(args, sites)
+    mine = [site for site in sites if site.id not in told.real]
+    processes = args.processes or -(-len(mine) // _SITES_A_PROCESS)
+    _check_limits(len(mine), processes)
+    _check_certificates(args.certificates, mine)
+    _check_broker(args.certificates, settings, mine[0].id)
+    begins = time.time() + told.start_after_s
+    if told.begins_at is not None:
+        begins = wire.epoch(told.begins_at)
+    with _folder(args.spools) as spools:
+        cast = [
+            _share(args, mine[n::processes], told, settings, spools, begins)
+            for n in range(processes)
+        ]
+        return _play(cast, len(mine), as_json=args.json)
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    if (args.sites is None) == (args.registry is None):
+        raise UsageError("simulate: give --sites N or --registry FILE")
+    if args.sites is not None and not 1 <= args.sites <= MOST_SITES:
+        raise UsageError(f"simulate: --sites is {args.sites}; it goes from 1 to {MOST_SITES}")
+    if args.story is not None and args.events is not None:
+        raise UsageError("simulate: give --story FILE or --events N, not both")
+    if not 1 <= args.window_s <= 3600:
+        raise UsageError(f"simulate: --window-s is {args.window_s:g}; it goes from 1 to 3600")
+    for name in ("minutes", "starts_over_s", "backlog_h", "events", "processes"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value < 1e6:
+            raise UsageError(f"simulate: --{name.replace('_', '-')} is {value}; 0 or more, please")
+
+
+def _sites(args: argparse.Namespace) -> list[Site]:
+    if args.registry is None:
+        return registry.made_up(args.seed, args.sites)
+    try:
+        sites = registry.read(_text(args.registry), time.time())
+    except CsvError as err:
+        raise CommandError(f"{args.registry}: {err}") from None
+    if not sites:
+        raise CommandError(f"{args.registry}: it holds no site")
+    return sites
+
+
+def _story(args: argparse.Namespace, sites: list[Site]) -> Story:
+    try:
+        if args.story is not None:
+            told = story.parse(args.story.name, _text(args.story), sites)
+            if told.real >= {site.id for site in sites}:
+                raise story.BadStory(f"{args.story.name}: fleet.real leaves no site to model")
+            return told
+    except story.BadStory as err:
+        raise CommandError(str(err)) from None
+    return story.made_up(args.seed, sites, events=args.events or 0, over_s=args.minutes * 60)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        reason = getattr(err, "strerror", None) or "it is not UTF-8"
+        raise CommandError(f"{file}: {reason}; look at the name") from None
+
+
+def _check_limits(sites: int, processes: int) -> None:
+    """Refuse what would run out of descriptors or ports midway."""
+    needed = -(-sites // processes) * _FILES_A_SITE + _FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if needed > soft:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(needed, hard)))
+        except (ValueError, OSError):
+            raise CommandError(
+                f"{sites} sites in {processes} processes need {needed} open files each, and"
+                f" {hard} are allowed; give --processes {-(-sites * 5 // max(1, hard))} or more,"
+                " or raise the limit (ulimit -n)"
+            ) from None
+    low, high = (int(word) for word in _PORTS.read_text().split())
+    if sites + _PORTS_BESIDE > high - low:
+        raise CommandError(
+            f"{sites} sites need as many ports, and {high - low} are there;"
+            ' widen them: sysctl -w net.ipv4.ip_local_port_range="10000 65000"'
+        )
+
+
+def _check_certificates(folder: Path | None, sites: list[Site]) -> None:
+    if folder is None:
+        return
+    for site in sites:
+        for file in (folder / f"{site.id}.crt", folder / f"{site.id}.key"):
+            if not file.is_file():
+                raise CommandError(f"{file}: not there; each site needs its own")
+
+
+def _check_broker(folder: Path | None, settings: Mqtt, site: str) -> None:
+    """Log in once as one of the sites, and leave in order."""
+    own = replace(settings, username=site)
+    if folder is not None:
+        own = replace(own, cert_file=folder / f"{site}.crt", key_file=folder / f"{site}.key")
+
+    async def look() -> None:
+        acks = [wire.site_topic(site, "acks")]
+        will = Will(wire.site_topic(site, "presence"), b"")
+        async with connect(own, site, will, acks):
+            pass
+
+    try:
+        asyncio.run(look())
+    except (Refused, Lost) as err:
+        raise CommandError(str(err)) from None
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given
+        return
+    made = tempfile.mkdtemp(prefix="pantau-fleet-", dir=_MEMORY if _MEMORY.is_dir() else None)
+    try:
+        yield Path(made)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _share(
+    args: argparse.Namespace,
+    sites: list[Site],
+    told: Story,
+    settings: Mqtt,
+    spools: Path,
+    begins: float,
+) -> Share:
+    return Share(
+        sites=tuple((site.id, story.points_of(site)) for site in sites),
+        events=shares(told.events, {site.id for site in sites}),
+        settings=settings,
+        window_s=args.window_s,
+        begins=begins,
+        ends=begins + args.minutes * 60,
+        spools=spools,
+        journal=args.journal,
+        certificates=args.certificates,
+        starts_over_s=args.starts_over_s,
+        backlog_s=args.backlog_h * 3600,
+    )
+
+
+def _play(cast: list[Share], sites: int, *, as_json: bool) -> int:
+    """Run the processes to their end, and show how they stand."""
+    context = multiprocessing.get_context("spawn")
+    pipes: list[Pipe] = []
+    players = []
+    for share in cast:
+        ours, theirs = context.Pipe(duplex=False)
+        player = context.Process(target=work, args=(share, theirs.send), daemon=True)
+        player.start()
+        theirs.close()
+        pipes.append(ours)
+        players.append(player)
+
+    def end(*_: object) -> None:
+        for player in players:
+            if player.is_alive():
+                player.terminate()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    _show(pipes, sites, as_json=as_json)
+    end()
+    for player in players:
+        player.join(_END_S)
+    if any(player.exitcode not in (0, -signal.SIGTERM) for player in players):
+        raise CommandError("simulate: a process of the fleet ended by a fault; it is told above")
+    return 0
+
+
+def _show(pipes: list[Pipe], sites: int, *, as_json: bool) -> None:
+    """Print what the processes tell, until one of them ends."""
+    newest: dict[int, dict[str, int]] = {}
+    shown = 0.0
+    while True:
+        waiting = wait(pipes)
+        for number, pipe in enumerate(pipes):
+            if pipe in waiting:
+                try:
+                    newest[number] = pipe.recv()
+                except EOFError:
+                    return
+        if time.monotonic() - shown < (1.0 if as_json else _TELL_S) or len(newest) < len(pipes):
+            continue
+        shown = time.monotonic()
+        names = ("connected", "made", "unreleased")
+        sums = {name: sum(one.get(name, 0) for one in newest.values()) for name in names}
+        if as_json:
+            print(json.dumps({"at": wire.iso(time.time()), "sites": sites, **sums}), flush=True)
+        else:
+            print(
+                f"{sums['connected']} of {sites} sites connected, {sums['made']} readings made,"
+                f" {sums['unreleased']} not yet acknowledged",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,282 @@
+"""One modelled site: a device, an agent on it, and its connection over a modelled line.
+
+The agent's decisions are the agent's own code: what is sent next and when
+(`agent.publish.pace`), presence, backoff (`agent.schedule`), spool and windows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from agent import schedule, wire
+from agent.publish.drain import Batch, Range, held_of
+from agent.publish.pace import Pace
+from agent.publish.presence import Here, presence
+from server.config import Mqtt
+from server.fleet.box import Box
+from server.fleet.tube import Tube, tube_time
+from server.mqtt import Connection, Lost, Refused, Will, connect
+
+MAX_IN_FLIGHT = 20
+"""As the agent's own connection."""
+_SYN_S = 5.0
+"""How long paho lets a connection come about."""
+_STEADY_S = 30.0
+
+
+class _Resend(msgspec.Struct, frozen=True):
+    """The arguments of the command ``resend``."""
+
+    first: int = msgspec.field(name="from")
+    last: int = msgspec.field(name="to")
+    stream: str | None = None
+
+
+class Site:
+    """A site that lives until `run` is cancelled. It begins without power.
+
+    Args:
+        box: its device and line.
+        settings: how it reaches the broker, with its own identity.
+    """
+
+    def __init__(self, box: Box, settings: Mqtt) -> None:
+        self.box = box
+        version = "5" if settings.version == "auto" else settings.version
+        username = settings.username or box.site
+        self._settings = replace(settings, username=username, version=version)
+        self._chance = random.Random(f"site {box.site}")  # noqa: S311  # spreads load
+        self._tubes: set[Tube] = set()
+        self._runs = asyncio.Event()
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._mended = asyncio.Event()
+        self._news = asyncio.Event()
+        self._session: asyncio.Task[None] | None = None
+        self._slept_s = 0.0
+        self._asked: list[Range] = []
+        self.connected = False
+
+    async def run(self) -> None:
+        """Measure and talk."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._measure())
+            tasks.create_task(self._talk())
+
+    # What happens to it
+
+    def start(self) -> None:
+        """The device is switched on, and its agent starts."""
+        self.box.power_on(tube_time())
+        self.start_agent()
+
+    def start_agent(self) -> None:
+        """The agent's process starts."""
+        self.box.start_agent(tube_time())
+        self._runs.set()
+
+    def lose_power(self) -> None:
+        """Device and agent are gone, and nobody is told."""
+        for tube in self._tubes:
+            tube.vanish()
+        self.kill_agent()
+
+    def kill_agent(self) -> None:
+        """The agent's process is gone; its kernel closes what it had open."""
+        self._runs.clear()
+        self.freeze(False)
+        if self._session is not None:
+            self._session.cancel()
+        self.box.kill_agent()
+
+    def freeze(self, frozen: bool) -> None:
+        """The agent's process hangs, or goes on."""
+        if frozen == (not self._awake.is_set()):
+            return
+        now_s = tube_time()
+        if frozen:
+            self._awake.clear()
+            self._slept_s = now_s
+        else:
+            self.box.asleep.append((self._slept_s, now_s))
+            self._awake.set()
+        for tube in list(self._tubes):
+            tube.freeze(frozen)
+
+    def mended(self) -> None:
+        """Something of the line was mended; whether it passes now, it knows itself."""
+        now_s = tube_time()
+        if not self.box.link.is_cut(now_s):
+            self._mended.set()
+            for tube in list(self._tubes):
+                tube.mended(now_s)
+
+    # The agent
+
+    async def _measure(self) -> None:
+        box = self.box
+        while True:
+            await self._runs.wait()
+            await self._awake.wait()
+            current = box.window
+            if current is None:
+                continue
+            await asyncio.sleep(max(0.0, current.complete_s - tube_time()))
+            if box.window is not current or not self._awake.is_set():
+                continue
+            box.finish_window(tube_time(), time.time())
+            self._news.set()
+
+    async def _talk(self) -> None:
+        attempt = 0
+        while True:
+            if not self._runs.is_set():
+                await self._runs.wait()
+                attempt = 0
+            began_s = tube_time()
+            if await self._reaches_broker():
+                self._session = asyncio.create_task(self._hold_session())
+                await asyncio.wait({self._session})
+                if not self._session.cancelled():
+                    self._session.result()
+                self._session = None
+            attempt = 0 if tube_time() - began_s > _STEADY_S else attempt
+            await asyncio.sleep(schedule.reconnect_delay(attempt, self._chance))
+            attempt += 1
+            await self._awake.wait()
+
+    async def _reaches_broker(self) -> bool:
+        """Whether a connection can come about now or before the agent gives it up."""
+        if not self.box.link.is_cut(tube_time()):
+            return True
+        self._mended.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SYN_S):
+                await self._mended.wait()
+        return not self.box.link.is_cut(tube_time())
+
+    async def _hold_session(self) -> None:
+        """One connection, from its presence to its loss; cancelled, it is cut."""
+        box, session = self.box, str(uuid.uuid4())
+        here = Here(
+            boot=box.boot,
+            uptime_s=lambda: box.uptime_s(tube_time()),
+            settings_revision=lambda: None,
+            clock=lambda: box.clock(time.time()),
+        )
+        topic = partial(wire.site_topic, box.site)
+        will = Will(topic("presence"), presence(box.site, here, session, "offline", "lost"))
+        heard = [topic(leaf) for leaf in ("settings", "commands")]
+        with contextlib.suppress(Lost, Refused):
+            async with connect(
+                *(self._settings, box.site, will, heard),
+                at_most_once=[topic("acks")],
+                join=self._join,
+            ) as connection:
+                self.connected = True
+                try:
+                    hello = presence(box.site, here, session, "online")
+                    connection.publish(topic("presence"), hello, retain=True)
+                    await self._serve(connection, here)
+                finally:
+                    self.connected = False
+
+    def _join(self, transport: Any, protocol: Any) -> Tube:
+        tube = Tube(self.box.link, self._chance, self._tubes.discard).join(transport, protocol)
+        self._tubes.add(tube)
+        return tube
+
+    async def _serve(self, connection: Connection, here: Here) -> None:
+        assert self.box.spool is not None
+        pace = Pace(self.box.spool, tube_time())
+        listening = asyncio.create_task(self._listen(connection, pace))
+        sending = asyncio.create_task(self._send(connection, pace, here))
+        try:
+            await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (listening, sending):
+                task.cancel()
+            ended = await asyncio.gather(listening, sending, return_exceptions=True)
+        for one in ended:
+            if isinstance(one, Exception):
+                raise one
+
+    async def _send(self, connection: Connection, pace: Pace, here: Here) -> None:
+        """Send what is due, for ever."""
+        flying = 0
+
+        def landed() -> None:
+            nonlocal flying
+            flying -= 1
+            self._news.set()
+
+        while True:
+            await self._awake.wait()
+            while self._asked:
+                pace.drain.resend(self._asked.pop(0))
+            now_s = tube_time()
+            pace.recover(now_s)
+            newest = pace.newest(flying, MAX_IN_FLIGHT)
+            flying += newest is not None
+            backlog = pace.backlog(now_s, flying, MAX_IN_FLIGHT)
+            flying += backlog is not None
+            for batch in (newest, backlog):
+                if batch is not None:
+                    self._publish(connection, here, batch, landed)
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pace.wait_s(now_s)):
+                    await self._news.wait()
+
+    def _publish(self, connection: Connection, here: Here, batch: Batch, landed: Any) -> None:
+        payload = wire.encode_readings(
+            site=self.box.site,
+            stream=batch.stream,
+            sent_boot=here.boot,
+            sent_uptime_s=here.uptime_s(),
+            oldest=batch.oldest,
+            readings=[raw for _, raw in batch.readings],
+        )
+        connection.publish(wire.site_topic(self.box.site, "readings"), payload, on_published=landed)
+
+    async def _listen(self, connection: Connection, pace: Pace) -> None:
+        while True:
+            batch = await connection.next_batch(gather_s=0)
+            await self._awake.wait()
+            for message in batch.messages:
+                with contextlib.suppress(wire.Invalid, msgspec.MsgspecError):
+                    self._hear(connection, pace, message.topic, message.payload)
+            connection.acknowledge(batch)
+
+    def _hear(self, connection: Connection, pace: Pace, topic: str, payload: bytes) -> None:
+        leaf = topic.rpartition("/")[2]
+        if leaf == "acks" and payload:
+            pace.acknowledged(wire.decode(wire.Ack, payload))
+        elif leaf == "commands":
+            command = wire.decode(wire.Command, payload, site=self.box.site)
+            if command.do == "resend":
+                self._resend(command)
+            answer = wire.Reply(
+                v=wire.VERSION, site=self.box.site, id=command.id, ok=command.do == "resend"
+            )
+            connection.publish(wire.site_topic(self.box.site, "replies"), wire.encode(answer))
+        self._news.set()
+
+    def _resend(self, command: wire.Command) -> None:
+        assert self.box.spool is not None
+        given = {name: msgspec.json.decode(raw) for name, raw in command.args.items()}
+        asked = msgspec.convert(given, _Resend)
+        newest = self.box.spool.newest
+        stream = asked.stream or (newest[0] if newest else "")
+        held = held_of(self.box.spool.streams(), Range(stream, asked.first, asked.last))
+        if held is not None:
+            self._asked.append(held)

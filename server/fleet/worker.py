@@ -1,0 +1,225 @@
+"""A share of the fleet in one process: lets the story happen to its sites, keeps the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agent import wire
+from server.config import Mqtt
+from server.fleet.backlog import fill
+from server.fleet.box import Box
+from server.fleet.link import Link, What
+from server.fleet.site import Site
+from server.fleet.story import Event
+from server.fleet.tube import tube_time
+
+_TELL_S = 1.0
+_CUTS = ("cable_cut", "isp_down", "backhaul_down")
+_DARK = ("power_off", "district_power_down")
+_LINES: dict[str, What] = {"link_lossy": "lossy", "link_slow": "slow"}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process plays.
+
+    Attributes:
+        sites: id and access points of each.
+        events: those that strike one of them.
+        begins: story time 0, seconds since 1970; `ends` is the end of the play.
+        certificates: a folder with SITE.crt and SITE.key of each; None: none.
+        starts_over_s: the sites are switched on one after another over this long.
+        backlog_s: each begins with the readings of so long a time that nobody has.
+    """
+
+    sites: tuple[tuple[str, tuple[str, ...]], ...]
+    events: tuple[Event, ...]
+    settings: Mqtt
+    window_s: float
+    begins: float
+    ends: float
+    spools: Path
+    journal: Path | None
+    certificates: Path | None
+    starts_over_s: float = 0.0
+    backlog_s: float = 0.0
+
+
+class Journal:
+    """JSON lines, appended whole, so that several processes may write to one file."""
+
+    def __init__(self, file: Path | None) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = None if file is None else os.open(file, flags, 0o644)
+        self.made = 0
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one object."""
+        if self._file is not None:
+            os.write(self._file, json.dumps(row, separators=(",", ":")).encode() + b"\n")
+
+    def reading(self, site: str, stream: str, seq: int, begin: float, end: float) -> None:
+        """Note a reading that was made."""
+        self.made += 1
+        if self._file is not None:
+            span = {"from": wire.iso(begin), "to": wire.iso(end)}
+            self.write({"site": site, "stream": stream, "seq": seq, **span})
+
+
+class Play:
+    """One share under way."""
+
+    def __init__(self, share: Share, tell: Any) -> None:
+        self._share = share
+        self._tell = tell
+        self.journal = Journal(share.journal)
+        self.sites = {site: self._site(site, points) for site, points in share.sites}
+
+    def _site(self, site: str, points: tuple[str, ...]) -> Site:
+        share, settings = self._share, self._share.settings
+        if share.certificates is not None:
+            settings = replace(
+                settings,
+                cert_file=share.certificates / f"{site}.crt",
+                key_file=share.certificates / f"{site}.key",
+            )
+
+        def made(stream: str, seq: int, begin: float, end: float) -> None:
+            self.journal.reading(site, stream, seq, begin, end)
+
+        box = Box(site, Link(site), share.spools / site, share.window_s, points, made)
+        return Site(box, settings)
+
+    async def run(self) -> None:
+        """Play to the end, or until SIGTERM."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        # What gmqtt's own sockets stumble over at the end is nobody's concern.
+        loop.set_exception_handler(
+            lambda on, context: None if stop.is_set() else on.default_exception_handler(context)
+        )
+        if self._share.backlog_s:
+            for site in self.sites.values():
+                fill(site.box, self._share.backlog_s, tube_time(), time.time())
+            self._tell({"filled": True})
+        # These end with the play alone, or by a fault; the story's own tasks end by and by.
+        lasting: list[asyncio.Task[Any]] = [
+            asyncio.create_task(site.run()) for site in self.sites.values()
+        ]
+        lasting += [asyncio.create_task(stop.wait()), asyncio.create_task(self._report())]
+        passing = [asyncio.create_task(self._happen(event)) for event in self._share.events]
+        passing.append(asyncio.create_task(self._start()))
+        gc.freeze()
+        left_s = max(0.0, self._share.ends - time.time())
+        done, _ = await asyncio.wait(lasting, timeout=left_s, return_when="FIRST_COMPLETED")
+        stop.set()
+        for task in (*lasting, *passing):
+            task.cancel()
+        await asyncio.gather(*lasting, *passing, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _start(self) -> None:
+        """Switch the devices on, evenly over the time that it may take."""
+        step_s = self._share.starts_over_s / max(1, len(self.sites))
+        for site in self.sites.values():
+            if self._share.backlog_s:  # the device ran all the time
+                site.start_agent()
+            else:
+                site.start()
+            await asyncio.sleep(step_s)
+
+    async def _happen(self, event: Event) -> None:
+        struck = [self.sites[site] for site in event.sites if site in self.sites]
+        at = self._share.begins + event.at_s
+        await asyncio.sleep(max(0.0, at - time.time()))
+        for site in struck:
+            begin(site, event, tube_time())
+        self._note(event, "begin")
+        if event.lasts_s is None:
+            return
+        await asyncio.sleep(max(0.0, at + event.lasts_s - time.time()))
+        for site in struck:
+            end(site, event, tube_time())
+        self._note(event, "end")
+
+    def _note(self, event: Event, edge: str) -> None:
+        self.journal.write({"event": event.id, "edge": edge, "at": wire.iso(time.time())})
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_TELL_S)
+            sites = self.sites.values()
+            spools = [site.box.spool for site in sites if site.box.spool is not None]
+            told = {
+                "connected": sum(site.connected for site in sites),
+                "made": self.journal.made,
+                "unreleased": sum(spool.unreleased for spool in spools),
+            }
+            try:
+                self._tell(told)
+            except OSError:
+                return  # who started us is gone
+
+
+def begin(site: Site, event: Event, now_s: float) -> None:
+    """Let it begin at one site."""
+    box = site.box
+    if event.what in _CUTS:
+        box.link.begin(event.id, "cut", now_s)
+    elif event.what in _LINES:
+        box.link.begin(event.id, _LINES[event.what], now_s, event.value)
+    elif event.what in _DARK:
+        site.lose_power()
+    elif event.what == "agent_killed":
+        site.kill_agent()
+    elif event.what == "agent_hung":
+        site.freeze(True)
+    elif event.what == "clock_wrong":
+        box.clock_off_s[event.id] = event.value
+    elif event.what == "access_point_off":
+        box.points_off[event.id] = frozenset(event.points)
+
+
+def end(site: Site, event: Event, now_s: float) -> None:
+    """Let it end at one site."""
+    box = site.box
+    if event.what in _CUTS or event.what in _LINES:
+        box.link.end(event.id, now_s)
+        site.mended()
+    elif event.what in _DARK:
+        site.start()
+    elif event.what == "agent_killed":
+        site.start_agent()
+    elif event.what == "agent_hung":
+        site.freeze(False)
+    elif event.what == "clock_wrong":
+        box.clock_off_s.pop(event.id, None)
+    elif event.what == "access_point_off":
+        box.points_off.pop(event.id, None)
+
+
+def work(share: Share, tell: Any) -> None:
+    """Play one share in this process.
+
+    Args:
+        tell: takes what is to be shown, a dict.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when it is over
+    gc.set_threshold(50_000, 50, 50)
+    asyncio.run(Play(share, tell).run())
+
+
+def shares(events: Iterable[Event], sites: set[str]) -> tuple[Event, ...]:
+    """The events that strike one of these sites."""
+    return tuple(event for event in events if not sites.isdisjoint(event.sites))
