@@ -8,21 +8,21 @@ Exit code 1 when a reading was lost or double, an outage missed or false.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 from pathlib import Path
 
+from bench.truth.books import unlike as unlike_at_end
 from bench.truth.chaos import plan
 from bench.truth.run import play, record
 from bench.truth.score import table
 from bench.truth.story import OF_GROUP, OF_SITE, generate
 
-MODELS = f"{shlex.quote(sys.executable)} -m bench.models"
-PLAYED_BY_MODELS = (
-    *("cable_cut", "power_off", "agent_killed", "link_lossy"),
+REAL_KINDS = (
+    *("cable_cut", "power_off", "agent_killed", "agent_hung", "access_point_off"),
     *("isp_down", "backhaul_down", "district_power_down"),
 )
+"""What `bench.truth.realsites` plays."""
 RESULTS = Path(__file__).parents[1] / "results"
 
 
@@ -36,10 +36,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--events", type=int, default=40)
     parser.add_argument("--chaos", type=int, default=0, help="how many breakages of the centre")
-    parser.add_argument("--window-s", type=float, default=10.0)
-    parser.add_argument("--simulator", default=MODELS, help="the command that plays the story")
+    parser.add_argument("--window-s", type=float, default=60.0)
+    parser.add_argument("--real", type=int, default=0, help="sites played by real agents (root)")
+    parser.add_argument("--compare", action="store_true", help="play again without chaos")
     parser.add_argument(
-        "--kinds", nargs="+", choices=[*OF_SITE, *OF_GROUP], default=list(PLAYED_BY_MODELS)
+        "--kinds", nargs="+", choices=[*OF_SITE, *OF_GROUP], default=[*OF_SITE, *OF_GROUP]
     )
     parser.add_argument("--folder", type=Path, help="keep everything here")
     args = parser.parse_args()
@@ -50,27 +51,31 @@ def main() -> int:
         events=args.events,
         window_s=args.window_s,
         kinds=args.kinds,
+        real=args.real,
+        real_kinds=REAL_KINDS,
     )
     folder = args.folder or Path(tempfile.mkdtemp(prefix="pantau-truth-"))
     folder.mkdir(parents=True, exist_ok=True)
-    outcome = play(
-        folder,
-        story,
-        shlex.split(args.simulator),
-        minutes=args.minutes,
-        window_s=args.window_s,
-        acts=plan(args.seed, args.chaos, args.minutes * 60),
-    )
+    length = {"minutes": args.minutes, "window_s": args.window_s}
+    outcome = play(folder, story, **length, acts=plan(args.seed, args.chaos, args.minutes * 60))
     print(table(outcome.score))
+    if outcome.real is not None:
+        print(f"\nof these, by {args.real} real agents:\n{table(outcome.real)}")
     print(f"readings {outcome.readings}; breakages {len(outcome.chaos)}")
     print("\n".join(outcome.book_faults) or "readings and alerts: the books agree")
+    unlike: list[str] = []
+    if args.compare:
+        (folder / "calm").mkdir()
+        calm = play(folder / "calm", story, **length, acts=[])
+        unlike = unlike_at_end(outcome.status, calm.status)
+        print("\n".join(unlike) or "every site ended as it does without chaos")
     RESULTS.mkdir(exist_ok=True)
     told = {name: value for name, value in vars(args).items() if name != "folder"}
     result = RESULTS / f"truth-{args.sites}-{args.seed}.json"
     result.write_text(record(outcome, **told))
     print(f"raw samples: {result}; everything: {folder}")
     found = outcome.score
-    return int(bool(outcome.book_faults or found.missed or found.false or found.not_played))
+    return int(bool(outcome.book_faults or found.missed or found.false or unlike))
 
 
 if __name__ == "__main__":

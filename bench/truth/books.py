@@ -38,12 +38,13 @@ class Journal:
                 self._event(row)
 
     def _event(self, row: Json) -> None:
-        at = seconds(row["at"])
+        """An event that strikes many is noted by each process that plays some of them."""
+        at, name = seconds(row["at"]), row["event"]
+        began, ended = self.played.get(name, (at, None))
         if row["edge"] == "begin":
-            self.played[row["event"]] = at, None
+            self.played[name] = min(began, at), ended
         else:
-            began, _ = self.played[row["event"]]
-            self.played[row["event"]] = began, at
+            self.played[name] = began, at if ended is None else max(ended, at)
 
 
 def stored(database: Path) -> Counter[Name]:

@@ -7,7 +7,6 @@ import json
 import sqlite3
 import subprocess
 import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,16 @@ class Centre:
 
     Attributes:
         own_disk: False where mounting is not allowed; then the disk cannot be filled.
+        at_broker: a configuration for whoever goes to the broker, not through the relay.
+
+    Args:
+        command: `pantau`, as it is installed, or another.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: Path = PANTAU) -> None:
         self.folder = folder
+        self._command = str(command)
+        self.at_broker = folder / "broker.toml"
         self.broker = Broker(folder / "broker", extra=("sys_interval 1",))
         self.disk = folder / "disk"
         self.disk.mkdir()
@@ -49,7 +54,8 @@ class Centre:
             f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.relay.port}"\n'
             f'[store]\nurl = "sqlite:///{self.database}"\n'
         )
-        command = [str(PANTAU), "ingest", "--config", str(self.config)]
+        self.at_broker.write_text(f'[mqtt]\nurl = "{self.broker.url}"\n')
+        command = [self._command, "ingest", "--config", str(self.config)]
         self.ingest = Service("ingest", command, self.folder / "ingest.log")
         return self
 
@@ -66,7 +72,7 @@ class Centre:
         Raises:
             RuntimeError: it failed; with what it said.
         """
-        command = [str(PANTAU), *arguments, "--config", str(self.config)]
+        command = [self._command, *arguments, "--config", str(self.config)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"pantau {' '.join(arguments)}: {done.stderr.strip()}")
@@ -133,10 +139,3 @@ class Centre:
             yield
         finally:
             ballast.unlink()
-
-
-def wait_s(seconds: float, ended: Any) -> None:
-    """Let the story's own time pass; the end of `ended` (a process) ends it."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and ended() is None:
-        time.sleep(min(0.2, max(0.0, end - time.monotonic())))

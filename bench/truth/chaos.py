@@ -29,8 +29,14 @@ class Act:
     lasts_s: float
 
 
+BURST = 15
+STEP_S = 12.0
+"""Breakages come in bursts, so that there is also time in which Pantau can be held to its
+bounds: each breakage gives every site 2.5 windows again."""
+
+
 def plan(seed: int, count: int, over_s: float) -> list[Act]:
-    """`count` breakages spread over `over_s`; lock and full disk once each, where `count` allows.
+    """`count` breakages in bursts over `over_s`; lock and full disk once each, if `count` allows.
 
     The kinds that kill come in random order; a third of the kills of the broker find
     ingest down.
@@ -42,15 +48,24 @@ def plan(seed: int, count: int, over_s: float) -> list[Act]:
     while len(kinds) < count:
         kinds.append(chance.choice(("ingest_killed", "ingest_killed", *ACTS[1:4])))
     chance.shuffle(kinds)
-    step_s = over_s / count
-    return [
-        Act(round((number + chance.uniform(0, 0.3)) * step_s, 1), what, _lasts_s(chance, step_s))
-        for number, what in enumerate(kinds)
-    ]
+    bursts = -(-count // BURST)
+    step_s = min(STEP_S, over_s / count)
+    acts = []
+    for number, what in enumerate(kinds):
+        burst, place = divmod(number, BURST)
+        at_s = (burst + 0.2) * over_s / bursts if bursts > 1 else 0.0
+        at_s += (place + chance.uniform(0, 0.3)) * step_s
+        acts.append(Act(round(at_s, 1), what, _lasts_s(chance, step_s)))
+    return acts
 
 
 def _lasts_s(chance: random.Random, step_s: float) -> float:
     return round(min(chance.uniform(1, 6), step_s * 0.4), 1)
+
+
+def absences(acts: list[Act]) -> list[tuple[float, float]]:
+    """From when to when the centre is broken by these; killing both takes half as long again."""
+    return [(act.at_s, act.at_s + 1.5 * act.lasts_s) for act in acts]
 
 
 class Chaos(threading.Thread):

@@ -13,7 +13,8 @@ import paho.mqtt.client as mqtt
 from bench.truth.score import Heard
 
 _TOPICS = [("pantau/v1/alerts/#", 1), ("pantau/v1/server/ingest", 1)]
-_DEPTH = "$SYS/broker/store/messages/count"
+_STORED = "$SYS/broker/store/messages/count"
+_RETAINED = "$SYS/broker/retained messages/count"
 
 
 class Listener:
@@ -25,7 +26,7 @@ class Listener:
 
     def __init__(self, port: int, record: Path) -> None:
         self.heard: list[Heard] = []
-        self.queue_depth: int | None = None
+        self._counts: dict[str, int] = {}
         self.ingest_online = threading.Event()
         self._record = record.open("a")
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "_ops", clean_session=False)
@@ -35,6 +36,13 @@ class Listener:
         self._client.connect("127.0.0.1", port, keepalive=15)
         self._client.loop_start()
 
+    @property
+    def queue_depth(self) -> int | None:
+        """Messages that wait at the broker for somebody, as it last said; retained ones apart."""
+        if len(self._counts) < 2:
+            return None
+        return max(0, self._counts[_STORED] - self._counts[_RETAINED])
+
     def close(self) -> None:
         """Leave."""
         self._client.disconnect()
@@ -42,12 +50,12 @@ class Listener:
         self._record.close()
 
     def _on_connect(self, client: mqtt.Client, *_: object) -> None:
-        client.subscribe([*_TOPICS, (_DEPTH, 0)])
+        client.subscribe([*_TOPICS, (_STORED, 0), (_RETAINED, 0)])
 
     def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         now = time.time()
-        if message.topic == _DEPTH:
-            self.queue_depth = int(message.payload)
+        if message.topic in (_STORED, _RETAINED):
+            self._counts[message.topic] = int(message.payload)
             return
         if not message.payload:
             return

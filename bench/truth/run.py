@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,23 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from bench.truth import books
-from bench.truth.centre import Centre, wait_s
-from bench.truth.chaos import Act, Chaos
+from bench.truth.centre import PANTAU, Centre
+from bench.truth.chaos import Act, Chaos, absences
 from bench.truth.listener import Listener
 from bench.truth.score import Score, availability, score
 from bench.truth.story import Story, to_csv, to_toml
 from bench.truth.truth import Expected, as_json, expect
+from tests.lab.process import Service
 
-SETTLE_S = 20.0
-"""After the last event: looks at backlogs come 10 s after the last late reading."""
+SETTLE_S = 90.0
+"""After the last event: an agent may wait 60 s for its next connection, then comes its backlog."""
 _STORED_WITHIN_S = 120.0
 
 
 @dataclass
 class Outcome:
-    """A judged run."""
+    """A judged run; `real` is the score of what struck real agents alone, `score` that of all."""
 
     score: Score
+    real: Score | None
     book_faults: list[str]
     readings: int
     chaos: list[dict[str, object]]
@@ -36,90 +39,133 @@ class Outcome:
     played_wall: dict[str, tuple[float, float | None]]
 
 
+REAL = (sys.executable, "-m", "bench.truth.realsites")
+
+
 def play(
     folder: Path,
     story: Story,
-    simulator: Sequence[str],
+    simulator: Sequence[str] = (str(PANTAU), "simulate"),
     *,
     minutes: float,
     window_s: float,
     acts: list[Act],
+    pantau: Path = PANTAU,
 ) -> Outcome:
     """Play and judge.
 
     Args:
         folder: story, truth, journal, logs and database go here.
-        simulator: the command that plays a story; ``--broker --story --journal
+        simulator: the command that plays a story; ``--registry --story --config --journal
             --minutes --window-s`` are added.
+        pantau: the command that is judged.
         minutes: the story's length.
         acts: what breaks the centre meanwhile.
     """
     (folder / "sites.csv").write_text(to_csv(story.sites))
-    (folder / "story.toml").write_text(to_toml(story, "sites.csv"))
-    expected = expect(story, window_s)
+    expected = expect(story, window_s, absences(acts), minutes * 60)
     (folder / "truth.json").write_text(json.dumps(as_json(expected), indent=1))
-    with Centre(folder) as centre:
+    with Centre(folder, pantau) as centre, contextlib.ExitStack() as ends:
         centre.pantau("sites", "import", str(folder / "sites.csv"))
         listener = Listener(centre.broker.port, folder / "alerts.jsonl")
+        ends.callback(listener.close)
         centre.ingest.start()
         if not listener.ingest_online.wait(60):
             raise RuntimeError(f"ingest did not come online\n{centre.ingest}")
-        command = [
-            *(*simulator, "--broker", f"127.0.0.1:{centre.broker.port}"),
-            *("--story", str(folder / "story.toml"), "--journal", str(folder / "journal.jsonl")),
-            *("--minutes", str(minutes + 30), "--window-s", str(window_s)),
-        ]
-        with (folder / "simulator.log").open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            return _played(folder, centre, listener, process, expected, story, minutes, acts)
-        finally:
-            process.kill()
-            process.wait()
-            listener.close()
+        begins = time.time() + story.start_after_s
+        told = to_toml(story, "sites.csv", _iso(begins))
+        (folder / "story.toml").write_text(told)
+        players = [_simulator(folder, centre, simulator, minutes, window_s)]
+        if story.real:
+            players.append(_real_sites(folder, centre, minutes, window_s))
+        for player in players:
+            player.start()
+            ends.callback(player.discard)
+        return _played(folder, centre, listener, players, expected, story, begins, minutes, acts)
+
+
+def _simulator(
+    folder: Path, centre: Centre, command: Sequence[str], minutes: float, window_s: float
+) -> Service:
+    arguments = [
+        *("--registry", str(folder / "sites.csv"), "--story", str(folder / "story.toml")),
+        *("--config", str(centre.at_broker), "--journal", str(folder / "journal.jsonl")),
+        *("--minutes", str(minutes + 30), "--window-s", str(window_s)),
+    ]
+    return Service("simulator", [*command, *arguments], folder / "simulator.log")
+
+
+def _real_sites(folder: Path, centre: Centre, minutes: float, window_s: float) -> Service:
+    arguments = [
+        *("--broker", f"127.0.0.1:{centre.broker.port}"),
+        *("--story", str(folder / "story.toml"), "--journal", str(folder / "journal-real.jsonl")),
+        *("--minutes", str(minutes + 30), "--window-s", str(window_s)),
+    ]
+    return Service("real agents", [*REAL, *arguments], folder / "real.log")
 
 
 def _played(
     folder: Path,
     centre: Centre,
     listener: Listener,
-    process: subprocess.Popen[bytes],
+    players: list[Service],
     expected: list[Expected],
     story: Story,
+    begins: float,
     minutes: float,
     acts: list[Act],
 ) -> Outcome:
-    wait_s(story.start_after_s, process.poll)
-    began = time.time()
+    _pass_s(begins - time.time(), players)
     chaos = Chaos(centre, acts, lambda: listener.queue_depth, folder / "chaos.jsonl")
     chaos.start()
-    wait_s(minutes * 60, process.poll)
+    _pass_s(begins + minutes * 60 - time.time(), players)
     chaos.stop()
     if chaos.fault:
         raise RuntimeError("the chaos could not be carried out") from chaos.fault
-    wait_s(SETTLE_S, process.poll)
-    if process.poll() is not None:
-        said = (folder / "simulator.log").read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"the simulator ended early:\n{said}")
-    faults, made = _readings(folder, centre, expected)
-    journal = _journal(folder)
+    _pass_s(SETTLE_S, players)
+    heard = list(listener.heard)  # what comes later may be beyond the ledger as it is read now
     ledger = centre.ledger()
-    result = score(expected, journal.played, listener.heard, ledger)
-    result.availability_error_s = _availability(centre, expected, journal, began)
+    status = json.loads(centre.pantau("status", "--json"))
+    played = _journal(folder).played
+    error_s = _availability(centre, expected, played, begins)
+    for player in players[1:]:  # real agents tell what they made once they have ended
+        player.stop()
+    faults, made = _readings(folder, centre, expected)
+    result = score(expected, played, heard, ledger)
+    result.availability_error_s = error_s
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=1))
+    real = set(story.real)
+    apart = [one for one in expected if real and set(one.sites) <= real]
+    of_real = score(apart, played, heard, ledger) if apart else None
+    if of_real is not None:  # what others' events explain is not false
+        of_real.false = [line for line in result.false if any(site in line for site in real)]
     return Outcome(
         result,
-        [*faults, *books.alerts(listener.heard, ledger)],
+        of_real,
+        [*faults, *books.alerts(heard, ledger)],
         made,
         chaos.done,
-        json.loads(centre.pantau("status", "--json")),
-        journal.played,
+        status,
+        played,
     )
 
 
+def _pass_s(seconds: float, players: list[Service]) -> None:
+    """Let the story's own time pass, as long as all who play it do."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        for player in players:
+            if not player.running:
+                raise RuntimeError(f"the players of the story ended early\n{player}")
+        time.sleep(min(0.2, max(0.0, until_s - time.monotonic())))
+
+
 def _journal(folder: Path) -> books.Journal:
-    text = (folder / "journal.jsonl").read_text()
-    return books.Journal(text[: text.rfind("\n") + 1].splitlines())
+    lines: list[str] = []
+    for file in folder.glob("journal*.jsonl"):
+        text = file.read_text()
+        lines += text[: text.rfind("\n") + 1].splitlines()
+    return books.Journal(lines)
 
 
 def _readings(folder: Path, centre: Centre, expected: list[Expected]) -> tuple[list[str], int]:
@@ -141,7 +187,10 @@ def _readings(folder: Path, centre: Centre, expected: list[Expected]) -> tuple[l
 
 
 def _availability(
-    centre: Centre, expected: list[Expected], journal: books.Journal, began: float
+    centre: Centre,
+    expected: list[Expected],
+    played: dict[str, tuple[float, float | None]],
+    began: float,
 ) -> dict[str, float]:
     ends = time.time()
     text = centre.pantau(
@@ -153,9 +202,9 @@ def _availability(
         for row in json.loads(text)["rows"]
     }
     really = [
-        replace(one, from_s=journal.played[one.event][0], to_s=journal.played[one.event][1])
+        replace(one, from_s=played[one.event][0], to_s=played[one.event][1])
         for one in expected
-        if one.event in journal.played
+        if one.event in played
     ]
     return availability(really, said, began, ends)
 

@@ -47,6 +47,8 @@ class Score:
     missed: list[str] = field(default_factory=list)
     false: list[str] = field(default_factory=list)
     not_played: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    disturbed_s: dict[str, list[float]] = field(default_factory=dict)
     causes: dict[str, dict[str, int]] = field(default_factory=dict)
     cause_wrong: list[str] = field(default_factory=list)
     cause_judged: int = 0
@@ -102,9 +104,11 @@ def score(
             (h.at for h in told if h.alert["kind"] in (one.incident, *_alone(one))), default=None
         )
         if first is not None:
-            result.detection_s.setdefault(one.what, []).append(round(first - began, 3))
+            samples = result.detection_s if one.calm else result.disturbed_s
+            samples.setdefault(one.what, []).append(round(first - began, 3))
         if not fitting or first is None:
-            result.missed.append(f"{one.event} {one.what} of {_whom(one)}")
+            kept = result.missed if one.sure else result.hidden
+            kept.append(f"{one.event} {one.what} of {_whom(one)}")
         if one.incident == "group_outage":
             _group(result, one, fitting)
         if one.cause_judged and fitting:
@@ -175,23 +179,29 @@ def percentile(samples: list[float], ratio: float) -> float:
 def table(result: Score) -> str:
     """The score for people."""
     lines = [f"events {result.events}, not played {len(result.not_played)}", ""]
-    lines.append(f"{'detection, s':22}{'n':>5}{'p50':>8}{'p95':>8}{'max':>8}")
-    for what, samples in sorted(result.detection_s.items()):
-        cells = [percentile(samples, 0.5), percentile(samples, 0.95), max(samples)]
-        lines.append(f"{what:22}{len(samples):5}" + "".join(f"{cell:8.1f}" for cell in cells))
+    for title, times in (
+        ("detection, s", result.detection_s),
+        ("the same, we were away", result.disturbed_s),
+    ):
+        if times:
+            lines.append(f"{title:22}{'n':>5}{'p50':>8}{'p95':>8}{'max':>8}")
+        for what, samples in sorted(times.items()):
+            cells = [percentile(samples, 0.5), percentile(samples, 0.95), max(samples)]
+            lines.append(f"{what:22}{len(samples):5}" + "".join(f"{cell:8.1f}" for cell in cells))
     right = result.cause_right_ratio
     worst = max(result.availability_error_s.values(), key=abs, default=0.0)
     total_min = sum(map(abs, result.availability_error_s.values())) / 60
     lines += [
         "",
         f"missed {len(result.missed)}, false {len(result.false)}",
+        f"over before we could tell: {len(result.hidden)}",
         f"cause right {'-' if right is None else f'{right:.3f}'} of {result.cause_judged}",
         *(f"  {true:13} was called {said}" for true, said in sorted(result.causes.items())),
         f"group precision {_mean(result.group_precision)}, recall {_mean(result.group_recall)}",
         f"alerts for each event: {_spread(result.alerts_per_event.values())}",
         f"availability: {total_min:.2f} min of error in all, worst site {worst:+.1f} s",
     ]
-    for name in ("not_played", "missed", "false", "cause_wrong"):
+    for name in ("not_played", "missed", "false", "hidden", "cause_wrong"):
         lines += [f"{name}: {line}" for line in getattr(result, name)]
     return "\n".join(lines)
 

@@ -32,12 +32,13 @@ PARAMETERS = {
     "clock_wrong": {"offset_s": 7200.0},
 }
 REST_S = 90.0
-"""How long a site is left in peace before and after an event."""
+"""How long a site is left in peace before and after an event, at least; see `rest_s`."""
 BLIP_S = (1.0, 15.0)
 """How long a blip lasts at most; with short windows less: no silence may reach 2.5 windows."""
 BLIP_RATIO = 0.1
 FOR_GOOD_RATIO = 0.1
 GROUP_RATIO = 0.04
+REAL_RATIO = 0.2
 _TARGETS = ("site", "isp", "backhaul", "power_area", "district", "access_point")
 
 
@@ -66,16 +67,26 @@ class Event:
 
 @dataclass(frozen=True)
 class Story:
-    """Events in their order, and who there is for them to happen to."""
+    """Events in their order, and who there is for them to happen to.
+
+    Attributes:
+        real: sites that are played by real agents.
+    """
 
     seed: int
     start_after_s: float
     sites: list[dict[str, str]]
     events: list[Event]
+    real: tuple[str, ...] = ()
 
 
 START_WINDOWS = 3
 """The first events find each site with a reading or two: what never measured leaves no evidence."""
+
+
+def rest_s(window_s: float) -> float:
+    """A site that came back has shown two whole windows before the next event."""
+    return max(REST_S, 2 * window_s + 40.0)
 
 
 def registry(seed: int, count: int) -> list[dict[str, str]]:
@@ -93,6 +104,7 @@ def registry(seed: int, count: int) -> list[dict[str, str]]:
                 "isp": f"isp-{isp}",
                 "backhaul": f"tower-{isp}-{chance.randrange(max(1, count // 60))}",
                 "power_area": f"feeder-{district}-{chance.randrange(max(1, count // 50))}",
+                "access_points": "ap-1",
             }
         )
     return rows
@@ -107,6 +119,8 @@ def generate(
     window_s: float,
     kinds: Collection[str] = (*OF_SITE, *OF_GROUP),
     lasts_s: tuple[float, float] = (90.0, 150.0),
+    real: int = 0,
+    real_kinds: Collection[str] = (),
 ) -> Story:
     """A story by seed: the same seed and sizes give the same story.
 
@@ -117,9 +131,12 @@ def generate(
         window_s: troubles have to last for several windows to be seen.
         kinds: what may happen.
         lasts_s: how long an outage lasts that is neither a blip nor for good.
+        real: so many sites are played by real agents; one event of five strikes one of them.
+        real_kinds: what may happen to those alone.
     """
     chance = random.Random(f"story {seed}")  # noqa: S311  # repeatable, not secret
     sites = registry(seed, count)
+    ours = {row["site"] for row in sites[:real]}
     busy: dict[str, list[tuple[float, float]]] = {row["site"]: [] for row in sites}
     made: list[Event] = []
     groups = 0 if set(kinds).isdisjoint(OF_GROUP) else math.ceil(events * GROUP_RATIO)
@@ -128,11 +145,15 @@ def generate(
             break
         # Groups first: later there would be none whose sites are all at rest.
         some = set(OF_GROUP if len(made) < groups and tried < 20 * groups else OF_SITE) & set(kinds)
-        event = _drawn(chance, sites, minutes * 60, window_s, some, lasts_s)
+        among = sites[:real] if real and chance.random() < REAL_RATIO else sites
+        event = _drawn(chance, among, minutes * 60, window_s, some, lasts_s)
         struck = sites_of(event, sites)
-        from_s = event.at_s - REST_S
-        to_s = float("inf") if event.lasts_s is None else event.at_s + event.lasts_s + REST_S
-        if to_s != float("inf") and to_s - REST_S > minutes * 60:
+        rest = rest_s(window_s)
+        from_s = event.at_s - rest
+        to_s = float("inf") if event.lasts_s is None else event.at_s + event.lasts_s + rest
+        if to_s != float("inf") and to_s - rest > minutes * 60:
+            continue
+        if event.what not in real_kinds and not ours.isdisjoint(struck):
             continue
         if event.by != "site" and len(struck) < 3:
             continue
@@ -145,7 +166,8 @@ def generate(
         Event(f"e{number:04d}", e.at_s, e.lasts_s, e.what, e.by, e.target, dict(e.parameters))
         for number, e in enumerate(made, 1)
     ]
-    return Story(seed, max(30.0, START_WINDOWS * window_s), sites, named)
+    names = tuple(row["site"] for row in sites[:real])
+    return Story(seed, max(30.0, START_WINDOWS * window_s), sites, named, names)
 
 
 def _drawn(
@@ -190,15 +212,26 @@ def to_csv(sites: list[dict[str, str]]) -> str:
     return text.getvalue()
 
 
-def to_toml(story: Story, sites_file: str) -> str:
-    """The story file; the sites stand beside it, in `sites_file`."""
-    return "\n".join(_lines(story, sites_file)) + "\n"
+def to_toml(story: Story, sites_file: str, begins_at: str | None = None) -> str:
+    """The story file; the sites stand beside it, in `sites_file`.
+
+    Args:
+        begins_at: when story time 0 is, RFC 3339.
+    """
+    return "\n".join(_lines(story, sites_file, begins_at)) + "\n"
 
 
-def _lines(story: Story, sites_file: str) -> Iterator[str]:
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def _lines(story: Story, sites_file: str, begins_at: str | None) -> Iterator[str]:
     yield f"seed = {story.seed}"
     yield f"start_after_s = {story.start_after_s}"
     yield from ("", "[fleet]", f'sites = "{sites_file}"')
+    yield f"real = [{', '.join(map(_quoted, story.real))}]"
+    if begins_at is not None:
+        yield f"begins_at = {_quoted(begins_at)}"
     for event in story.events:
         yield from ("", "[[event]]", f'id = "{event.id}"', f"at_s = {event.at_s}")
         if event.lasts_s is not None:
@@ -221,7 +254,8 @@ def from_toml(text: str, sites: list[dict[str, str]]) -> Story:
         raise BadStory(f"the story is no TOML: {err}") from None
     try:
         events = [_event(row) for row in raw.get("event", [])]
-        story = Story(raw["seed"], float(raw["start_after_s"]), sites, events)
+        real = tuple(raw.get("fleet", {}).get("real", []))
+        story = Story(raw["seed"], float(raw["start_after_s"]), sites, events, real)
     except (KeyError, TypeError, ValueError) as err:
         raise BadStory(f"the story lacks or misplaces {err}") from None
     for event in events:

@@ -11,13 +11,17 @@ Rules, from the contract and from physics alone:
 4. What strikes an ISP, a backhaul or a power area is one group, with one alert.
 5. An outage that does not end leaves no evidence of its cause: nothing can come
    from there. That of a group does: the neighbours are the evidence.
-6. Down, by the contract, is a dead line or a lost supply that left evidence. The
+6. What strikes while the centre itself is away, or has not yet given every site its 2.5
+   windows since, may be over before anybody can tell: such an outage is not `sure`.
+   Where the centre is broken is planned before the run as well.
+7. Down, by the contract, is a dead line or a lost supply that left evidence. The
    agent's own absence is unmeasured, and so is a supply that came back before
    anybody could call it an outage.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from bench.truth.story import OF_CENTRE, Event, Story, sites_of
@@ -26,6 +30,8 @@ MUST_S = 58.5
 """1.5 keepalives of 15 s, the confirmation of 30 s, and 6 s."""
 NEVER_S = 30.0
 """By its will no outage is confirmed earlier."""
+CAUGHT_UP_S = 20.0
+"""By then what was killed runs again, and has taken in what waited."""
 _CAUSES = {
     "cable_cut": "link",
     "power_off": "power",
@@ -54,6 +60,8 @@ class Expected:
         cause_judged: whether Pantau claims to tell it (troubles of a link have none).
         evidence: False: nothing remains that could tell, and "unknown" is right.
         down: whether the time is down by the contract.
+        sure: False: our own absence may hide it; told or not, both are right.
+        calm: whether no absence of ours may delay it; detection is scored apart.
     """
 
     event: str
@@ -66,18 +74,43 @@ class Expected:
     cause_judged: bool
     evidence: bool
     down: bool
+    sure: bool = True
+    calm: bool = True
 
 
-def expect(story: Story, window_s: float) -> list[Expected]:
-    """The truth of every event that strikes a site, in the story's order."""
+Absences = Sequence[tuple[float, float]]
+"""From when to when the centre is broken, story time, in order."""
+
+
+def expect(
+    story: Story, window_s: float, absences: Absences = (), ends_s: float = float("inf")
+) -> list[Expected]:
+    """The truth of every event that strikes a site, in the story's order.
+
+    Args:
+        absences: when the centre is broken.
+        ends_s: when nobody looks any more.
+    """
     return [
-        _expected(event, tuple(sites_of(event, story.sites)), window_s)
+        _expected(event, tuple(sites_of(event, story.sites)), window_s, absences, ends_s)
         for event in story.events
         if event.what not in OF_CENTRE
     ]
 
 
-def _expected(event: Event, sites: tuple[str, ...], window_s: float) -> Expected:
+def told_by_s(from_s: float, window_s: float, absences: Absences) -> float:
+    """By when an outage that begins at `from_s` has to be told."""
+    patience_s = CAUGHT_UP_S + 2.5 * window_s
+    by_s = from_s + MUST_S
+    for began_s, over_s in absences:
+        if began_s <= by_s and over_s + patience_s >= from_s:
+            by_s = max(by_s, over_s + patience_s + MUST_S)
+    return by_s
+
+
+def _expected(
+    event: Event, sites: tuple[str, ...], window_s: float, absences: Absences, ends_s: float
+) -> Expected:
     for_good = event.lasts_s is None
     lasts_s = float("inf") if event.lasts_s is None else event.lasts_s
     never_s = min(NEVER_S, 1.5 * window_s)
@@ -104,6 +137,10 @@ def _expected(event: Event, sites: tuple[str, ...], window_s: float) -> Expected
         evidence=evidence,
         down=(event.what in _LINE and not for_good)
         or (event.what in _SUPPLY and not for_good and lasts_s >= never_s),
+        sure=incident not in ("site_offline", "group_outage")
+        or told_by_s(event.at_s, window_s, absences) <= min(ends_s, event.at_s + lasts_s)
+        or not absences,
+        calm=told_by_s(event.at_s, window_s, absences) == event.at_s + MUST_S,
     )
 
 
