@@ -137,7 +137,10 @@ class Service:
         signal.signal(signal.SIGUSR1, lambda *_: self.stop("upgrade"))
 
     def _make_publisher(self, config: Config) -> Publisher:
-        here = Here(clock.boot_id(), clock.uptime_s, self._revision, self._safe)
+        here = Here(
+            *(clock.boot_id(), clock.uptime_s, self._revision, self._safe),
+            keepalive_s=config.mqtt.keepalive_s,
+        )
         return Publisher(config, self._spool, here, self._control.take, self._traffic)
 
     # Settings and safe mode

@@ -38,17 +38,19 @@ class LastSeen(NamedTuple):
 
 
 def explain(
-    before: LastSeen, after: Reading, stream: str, sent_uptime_s: float, gap_s: float
+    before: LastSeen | None, after: Reading, stream: str, sent_uptime_s: float, gap_s: float
 ) -> Cause:
     """The cause of a gap, from the first reading after it.
 
     Args:
-        before: the newest reading before the gap.
+        before: the newest reading before the gap; None: there is none.
         after: the first live reading after it.
         stream: the stream of `after`.
         sent_uptime_s: uptime of the device when it sent `after`.
         gap_s: from the last sign of life to the receipt of `after`.
     """
+    if before is None:
+        return Cause(evidence=("no reading before the outage",))
     if after.boot != before.boot:
         return _after_new_boot(sent_uptime_s, gap_s)
     same = f"same boot: uptime went on from {before.uptime_s:.0f} s to {after.uptime_s:.0f} s"

@@ -13,10 +13,12 @@ Rules
  3. A live reading makes the site online (or degraded), whatever it was before.
     Of the presences only the first online and the first clean end since the last
     reading count as signs of life (an online counts again after that end): an
-    agent that keeps connecting but delivers nothing still falls silent.
+    agent that keeps connecting but delivers nothing still falls silent. The first
+    online of another boot counts as well: the device is back, without a reading yet.
  4. The will of the newest session starts a confirmation of
     ``offline_confirm_s``. A newer session or a live reading cancels it. The will
-    of any other session is stale and ignored.
+    of any other session is stale and ignored. A will is a sign of life as well: the
+    broker heard something no more than 1.5 keepalives before it.
  5. Without a sign of life for ``silence_windows`` windows of the site's last
     reading the site is offline.
  6. A clean end is no will: ``upgrade`` and ``reboot`` have ``planned_s``, once
@@ -48,6 +50,8 @@ from server import access_points, causes, flapping, troubles
 from server.events import Changed, Event, Opened, Resolved
 from server.model import Cause, Kind, Rules, Status
 
+_KEEPALIVES = 1.5  # without a packet, and the broker gives a connection up (MQTT 5, 3.1.2.10)
+
 
 class Health(Struct, frozen=True, omit_defaults=True):
     """All that the machine remembers of one site."""
@@ -61,6 +65,7 @@ class Health(Struct, frozen=True, omit_defaults=True):
     session: str = ""  # newest session
     vouched: bool = False  # the session has shown itself since we are caught up
     met: bool = False  # an online has counted since the last reading
+    met_anew: bool = False  # one of another boot has
     parted: bool = False  # a clean end has counted since the last reading
     confirm_at: float | None = None  # a will is being confirmed until then
     planned_until: float = 0.0
@@ -126,7 +131,9 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
     reasons = tuple([text for _, text in raised])
     status = Status.DEGRADED if raised else Status.ONLINE
     if health.status is Status.OFFLINE:
-        events.append(Resolved(Kind.SITE_OFFLINE, now, _cause(health, reading, envelope, now)))
+        gap_s, sent_s = now - health.heard_at, envelope.sent_uptime_s
+        cause = causes.explain(health.seen, reading, envelope.stream, sent_s, gap_s)
+        events.append(Resolved(Kind.SITE_OFFLINE, now, cause))
     if counts is not health.troubles:
         because = causes.of_points_in(reading)
         events.extend(troubles.events(health.troubles, counts, now, because))
@@ -144,6 +151,7 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
         last_reading_at=now,
         vouched=True,
         met=False,
+        met_anew=False,
         parted=False,
         confirm_at=None,
         planned_until=0.0,
@@ -172,13 +180,6 @@ def _followed(
     return after, tuple(in_order)
 
 
-def _cause(health: Health, reading: Reading, envelope: Envelope, now: float) -> Cause:
-    if health.seen is None:
-        return Cause(evidence=("no reading before the outage",))
-    gap_s = now - health.heard_at
-    return causes.explain(health.seen, reading, envelope.stream, envelope.sent_uptime_s, gap_s)
-
-
 def meet(
     health: Health, presence: Presence, now: float, rules: Rules, *, retained: bool, caught_up: bool
 ) -> Step:
@@ -198,7 +199,9 @@ def meet(
         return health, ()
     if health.status in (Status.OFFLINE, Status.UNKNOWN):
         return health, ()
-    return _replace(health, confirm_at=now + rules.offline_confirm_s), ()
+    told_s = float("inf") if presence.keepalive_s is UNSET else presence.keepalive_s
+    heard_at = max(health.heard_at, now - _KEEPALIVES * told_s)
+    return _replace(health, heard_at=heard_at, confirm_at=now + rules.offline_confirm_s), ()
 
 
 def _meet_online(
@@ -206,13 +209,15 @@ def _meet_online(
 ) -> Step:
     if retained:
         return _replace(health, session=presence.session), ()
-    counts = not health.met
+    anew = health.seen is not None and presence.boot not in (UNSET, health.seen.boot)
+    counts = not health.met or (anew and not health.met_anew)
     after = _replace(
         health,
         session=presence.session,
         vouched=caught_up,
         confirm_at=None,
         met=True,
+        met_anew=health.met_anew or anew,
         heard_at=now if counts and health.status is not Status.OFFLINE else health.heard_at,
     )
     if health.status is Status.UNKNOWN:

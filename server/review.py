@@ -9,7 +9,8 @@ Rules, in this order
     centre was lost: the site was not down, and the cause says so.
  3. A new boot that began inside the gap: *power*. Less sure where the device had
     been shut down in order or its disk had failed, surer after undervoltage.
- 4. The same boot with a broken grid: the *agent* was not running.
+ 4. The same boot with a broken grid: the *agent* was not running. Nor was it where the
+    grid is whole and its windows lack echoes: a process that hung ends its window late.
  5. No reading since: *unknown*.
  6. What the neighbours did in the same minutes: a line that went with most of its
     ISP or backhaul is the *isp*'s, unless the fault was inside the site (carrier,
@@ -30,6 +31,7 @@ from msgspec import UNSET
 
 from agent.wire import Host, Reading
 from server.causes import NOT_DOWN, ended_in_order, grid_tolerance_s, silences
+from server.gap import HUNG_LEAST_S, RUNG_TEXTS, far, fell_silent, lowest, stood_still_s
 from server.model import Cause
 
 _BESIDE = {"isp": "isp", "backhaul": "isp", "power_area": "power", "district": "power"}
@@ -40,13 +42,6 @@ _WORTH_CONFIDENCE = 0.05
 _AT_FIRST = 3
 """Windows at the beginning of a gap: a line that is dead in them made it. That domestic answers
 later only shows how long the agent took to find its way back to the broker."""
-_RUNG_TEXTS = {
-    "carrier": "carrier lost: the cable or the port at the site",
-    "gateway": "the gateway at the site did not answer",
-    "isp": "the gateway at the site answered, the ISP's first hop did not",
-    "domestic": "the ISP's first hop answered, nothing beyond it",
-    "world": "domestic targets answered, the world did not",
-}
 _INSIDE = ("carrier", "gateway")
 
 
@@ -133,6 +128,10 @@ def _alone(facts: Facts) -> tuple[Cause, bool]:
     kept = _unbroken(facts.before, old)
     new = [one for one in facts.after if one.reading.boot != before.boot]
     whole = len(kept) == len(old) and not new
+    stood_s = stood_still_s([one.reading for one in (facts.before, *kept)]) if whole else 0.0
+    if stood_s >= HUNG_LEAST_S:
+        told = f"same boot, but no echo was sent for {stood_s:.0f} s or more: it hung"
+        return Cause("agent", 0.9, (told,)), False
     ran_s = kept[-1].reading.uptime_s - before.uptime_s if kept else 0.0
     if kept and (whole or ran_s >= 2 * before.window_s):
         return _measured_on(facts, kept, new)
@@ -164,19 +163,21 @@ def _measured_on(facts: Facts, kept: list[Told], new: list[Told]) -> tuple[Cause
     if any(not one.reading.clock.synced for one in kept):
         told.append("its clock was not synchronised: told by uptime")
     in_gap = [one for one in kept if _in_gap(one, facts)] or kept
-    failing = [one.reading for one in in_gap if _far(one.reading) == "fail"]
-    reached = [one for one in in_gap if _far(one.reading) == "ok"]
-    went_dead = any(_far(one.reading) == "fail" for one in in_gap[:_AT_FIRST])
+    failing = [one.reading for one in in_gap if far(one.reading) == "fail"]
+    reached = [one for one in in_gap if far(one.reading) == "ok"]
+    went_dead = any(
+        far(one.reading) == "fail" or fell_silent(one.reading) for one in in_gap[:_AT_FIRST]
+    )
     if len(reached) > len(failing) and not went_dead:
         only = f"{NOT_DOWN}: only the way to the centre was lost"
         seen = f"domestic or world answered in {len(reached)} of {len(in_gap)} windows of the gap"
         return Cause("link", 0.9, (only, seen, *told)), True
+    failing = failing or [one.reading for one in in_gap if fell_silent(one.reading)]
     if not failing:
         return Cause("link", 0.85, tuple(told)), False
-    rungs = Counter(one.ladder.first_failure for one in failing)
-    ((rung, _),) = rungs.most_common(1)
+    ((rung, _),) = Counter(map(lowest, failing)).most_common(1)
     if rung is not UNSET:
-        told.append(_RUNG_TEXTS.get(rung, f"{rung} failing"))
+        told.append(RUNG_TEXTS.get(rung, f"{rung} failing"))
     edges = dict.fromkeys(text for one in failing for text in silences(one))
     ended = [text for text in edges if not text.endswith("to now")]
     return Cause("link", 0.95, (*told, *(ended or list(edges)[-1:]))), rung in _INSIDE
@@ -186,11 +187,6 @@ def _in_gap(one: Told, facts: Facts) -> bool:
     """Whether most of a window lies in the gap."""
     middle_at = one.taken_at - one.reading.window_s / 2
     return facts.opened_at < middle_at < (facts.resolved_at or middle_at + 1)
-
-
-def _far(reading: Reading) -> str | None:
-    far = {reading.ladder.domestic, reading.ladder.world}
-    return "ok" if "ok" in far else "fail" if "fail" in far else None
 
 
 def _new_boot(facts: Facts, first: Told) -> Cause:

@@ -80,7 +80,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.causes": {"server.model", "agent.wire"},
     "server.groups": {"server.model"},
     "server.grouping": {"server.groups", "server.causes", "server.model"},
-    "server.review": {"server.causes", "server.model", "agent.wire"},
+    "server.gap": {"agent.wire"},
+    "server.review": {"server.causes", "server.gap", "server.model", "agent.wire"},
     "server.access_points": {"agent.wire"},
     "server.troubles": {"server.events", "server.model", "agent.wire"},
     "server.edges": set(),
@@ -217,6 +218,7 @@ PURE = (
     *("server.dates", "server.terms", "server.registry", "server.simulate_link"),
     *("server.maintenance", "server.rules", "server.contracts", "server.replay"),
     "server.inforce",
+    "server.gap",
 )
 """Decisions: no clock, no chance, no input or output. Time and a seeded source are arguments."""
 PURE_MAY_IMPORT = {

@@ -20,7 +20,7 @@ class Here:
     """What presence and envelopes say of this machine and process.
 
     `problem` is what is wrong with the agent itself, None while nothing is; `clock` is what
-    the device takes for the time.
+    the device takes for the time; `keepalive_s` that of its connections.
     """
 
     boot: str
@@ -28,6 +28,7 @@ class Here:
     settings_revision: Callable[[], int | None]
     problem: str | None = None
     clock: Callable[[], float] = time.time
+    keepalive_s: int | None = None
 
 
 def presence(
@@ -52,5 +53,6 @@ def presence(
             settings_revision=UNSET if revision is None else revision,
             reason=UNSET if reason is None else reason,
             problem=here.problem or UNSET,
+            keepalive_s=UNSET if here.keepalive_s is None else here.keepalive_s,
         )
     )

@@ -190,7 +190,8 @@ class Envelope(Part, frozen=True):
 class Presence(Part, frozen=True):
     """A session lives, or ended. The will carries ``reason`` ``lost``.
 
-    ``problem`` says what is wrong with the agent itself, such as its safe mode.
+    ``problem`` says what is wrong with the agent itself, such as its safe mode. With
+    ``keepalive_s`` the broker publishes the will 1.5 times that after it last heard anything.
     """
 
     v: Version
@@ -204,6 +205,7 @@ class Presence(Part, frozen=True):
     settings_revision: Count | UnsetType = UNSET
     reason: Literal["lost", "stopped", "upgrade", "reboot"] | UnsetType = UNSET
     problem: Text | UnsetType = UNSET
+    keepalive_s: NotNegative | UnsetType = UNSET
 
 
 class Ack(Part, frozen=True):

@@ -172,6 +172,7 @@ class Site:
             uptime_s=lambda: box.uptime_s(tube_time()),
             settings_revision=lambda: None,
             clock=lambda: box.clock(time.time()),
+            keepalive_s=self._settings.keepalive_s,
         )
         topic = partial(wire.site_topic, box.site)
         will = Will(topic("presence"), presence(box.site, here, session, "offline", "lost"))

@@ -102,6 +102,7 @@ def presence(
     *,
     reason: str | None = None,
     site: str = SITE,
+    **more: object,
 ) -> wire.Presence:
     """A presence of a named session."""
     told = {
@@ -110,6 +111,7 @@ def presence(
         "state": state,
         "session": identity(session),
         "at": wire.iso(1000.0),
+        **more,
     }
     return msgspec.convert(told if reason is None else {**told, "reason": reason}, wire.Presence)
 
@@ -160,10 +162,16 @@ class Story:
         return self._step(health.observe(self.health, reading, envelope, at, self.rules))
 
     def online(
-        self, at: float, session: str, *, retained: bool = False, caught_up: bool = True
+        self,
+        at: float,
+        session: str,
+        *,
+        retained: bool = False,
+        caught_up: bool = True,
+        **more: object,
     ) -> tuple[Event, ...]:
         """A session says that it lives."""
-        part = presence("online", session)
+        part = presence("online", session, **more)
         return self._step(
             health.meet(self.health, part, at, self.rules, retained=retained, caught_up=caught_up)
         )
@@ -176,9 +184,10 @@ class Story:
         *,
         retained: bool = False,
         caught_up: bool = True,
+        **more: object,
     ) -> tuple[Event, ...]:
         """A session ends: by its will, or cleanly."""
-        part = presence("offline", session, reason=reason)
+        part = presence("offline", session, reason=reason, **more)
         return self._step(
             health.meet(self.health, part, at, self.rules, retained=retained, caught_up=caught_up)
         )

@@ -29,6 +29,21 @@ def test_a_will_makes_a_site_offline_once_it_is_confirmed() -> None:
     assert (story.status, story.health.since) == ("offline", 1000)
 
 
+def test_an_outage_opens_when_the_broker_last_heard_of_the_site_by_its_keepalive() -> None:
+    story = alive()
+    story.offline(1052.5, "one", keepalive_s=15)
+
+    assert story.waits(1082.5)[0] == Opened(Kind.SITE_OFFLINE, 1030, 1082.5, ("connection lost",))
+    assert (story.status, story.health.since) == ("offline", 1030)
+
+
+def test_a_will_that_tells_of_a_time_before_the_last_reading_moves_nothing_back() -> None:
+    story = alive()
+    story.offline(1010, "one", keepalive_s=15)
+
+    assert story.waits(1040)[0] == Opened(Kind.SITE_OFFLINE, 1000, 1040, ("connection lost",))
+
+
 def test_a_newer_session_cancels_a_confirmation() -> None:
     story = alive()
     story.offline(1020, "one")

@@ -235,3 +235,26 @@ def test_each_reading_lets_a_presence_count_again() -> None:
     assert story.status == "online"
     story.waits(1350)
     assert story.status == "offline"
+
+
+def test_a_device_that_is_back_by_a_new_boot_is_given_time_for_its_first_reading() -> None:
+    story = Story()
+    story.online(990, "one")
+    story.reads(1000)
+    story.absent(1010)
+    story.online(1012, "two")  # it came back for our sake
+    story.online(1100, "three", boot="another boot")
+
+    assert story.waits(1249) == ()
+    assert story.waits(1250)[0].kind is Kind.SITE_OFFLINE  # type: ignore[union-attr]  # Opened
+
+
+def test_a_device_that_boots_again_and_again_and_delivers_nothing_falls_silent() -> None:
+    story = Story()
+    story.online(990, "one")
+    story.reads(1000)
+    for number, at in enumerate(range(1020, 1400, 20)):
+        story.waits(at)
+        story.online(at, f"session {number}", boot=f"boot {number}")
+
+    assert story.status == "offline"

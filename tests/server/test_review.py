@@ -389,3 +389,38 @@ def test_a_line_that_was_back_long_before_its_agent_found_the_broker_again_was_d
 
     assert cause.verdict == "isp"
     assert not any("not down" in text for text in cause.evidence)
+
+
+def _asked(sent: int) -> dict[str, Any]:
+    """A window with so many echoes to each rung, all of them answered."""
+    one = {"sent": sent, "received": sent, "loss_ratio": 0.0}
+    return {"ping": dict.fromkeys(("gateway", "domestic"), one)}
+
+
+def test_an_agent_that_hung_ends_its_windows_late_and_without_echoes() -> None:
+    cause = Outage(**_asked(60)).windows(1, **_asked(5)).windows(1, **_asked(4)).judged()
+
+    assert (cause.verdict, cause.confidence) == ("agent", 0.9)
+    assert cause.evidence == ("same boot, but no echo was sent for 81 s or more: it hung",)
+
+
+def test_windows_with_somewhat_fewer_echoes_are_measured_all_the_same() -> None:
+    assert Outage(**_asked(60)).windows(3, **_asked(50)).judged().verdict == "link"
+
+
+def test_a_metered_link_that_slows_its_echoes_has_not_hung() -> None:
+    slowed = {"metered": {"used_bytes": 2, "budget_bytes": 1, "slowed": ["echoes"]}}
+    assert Outage(**_asked(60)).windows(3, **_asked(6), **slowed).judged().verdict == "link"
+
+
+def test_a_line_that_was_dead_for_less_than_a_window_was_down_all_the_same() -> None:
+    """Each window heard an echo at its beginning or end; the silence lies across them."""
+    edges = [
+        {"rung": rung, "from": wire.iso(OPENED_AT + 20), "to": wire.iso(OPENED_AT + 110)}
+        for rung in ("isp", "domestic", "world")
+    ]
+    cause = Outage().windows(2, dead=edges).judged()
+
+    assert cause.verdict == "link"
+    assert not any(text.startswith(causes.NOT_DOWN) for text in cause.evidence)
+    assert "the gateway at the site answered, the ISP's first hop did not" in cause.evidence
