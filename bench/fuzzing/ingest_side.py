@@ -83,8 +83,8 @@ class IngestSide:
         letters = self._ingest.letters(self._letter)
         for letter in letters:
             self._is_json(letter.topic, letter.payload)
-            self._letter = letter.number
-        self._posted = [letter.number for letter in letters]
+            self._letter = letter.id
+        self._posted = [letter.id for letter in letters]
         self._compare(run)
 
     def _find_culprit(self, messages: Sequence[Message], now: float) -> None:
