@@ -130,8 +130,10 @@ def _anything(_value: Any, _: Notes) -> None:
     return
 
 
-def _object(value: Any, _: Notes) -> None:
+def _object(value: Any, notes: Notes) -> None:
     _need(isinstance(value, dict), "not an object")
+    if "Infinity" in json.dumps(value):
+        notes.silent = "a number beyond what a number can be, where any may stand"
 
 
 def _one_of(*words: str) -> Check:

@@ -51,6 +51,7 @@ class Seeds:
         agent: the site whose agent listens.
         stream: that agent's stream, as it is now.
         verbs: what commands ask for.
+        probes: which probes they ask for.
         broker: whether settings may name another broker.
     """
 
@@ -62,6 +63,7 @@ class Seeds:
         stream: Callable[[], str],
         *,
         verbs: Sequence[str] = VERBS,
+        probes: Sequence[str] = ("none",),
         broker: bool = True,
     ) -> None:
         self._rng = rng
@@ -69,6 +71,7 @@ class Seeds:
         self._agent = agent
         self._stream = stream
         self._verbs = verbs
+        self._probes = probes
         golden = json.loads(GOLDEN.read_text())["payloads"]
         shapes = [golden[name] for name in ("readings_full", "readings_silent", "readings_minimal")]
         self._readings = [json.dumps(one["readings"][0]) for one in shapes]
@@ -106,6 +109,8 @@ class Seeds:
         count = rng.choices((1, 2, rng.randint(3, 12), 100, 101), (80, 12, 7, 0.2, 0.1))[0]
         uptime_s = round(now - device.booted_at, 3)
         readings = []
+        if device.seq and rng.random() < 0.06:  # a name that is taken
+            device.seq -= 1
         for _ in range(count):
             device.seq += 1
             one = json.loads(rng.choice(self._readings))
@@ -160,10 +165,11 @@ class Seeds:
         return told
 
     def _command(self, now: float) -> Tree:
-        verb = self._rng.choice(self._verbs)
+        rng = self._rng
+        verb = rng.choice(self._verbs)
         args: Tree = {
-            "resend": {"from": self._rng.randint(1, 20), "to": self._rng.randint(1, 20)},
-            "probe": {"name": "host"},
+            "resend": {"from": rng.randint(1, 20), "to": rng.randint(1, 20)},
+            "probe": {"name": rng.choice(self._probes)},
         }.get(verb, {})
         return {
             "v": 1,
@@ -171,5 +177,5 @@ class Seeds:
             "id": self.name(),
             "do": verb,
             "args": args,
-            "expires_at": iso(now + self._rng.choice((60, 60, 60, -60))),
+            "expires_at": iso(now + rng.choice((60, 60, 60, -60))),
         }
