@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -470,6 +471,15 @@ def judge(topic: str, payload: bytes) -> Judgement:
 
 def judge_part(leaf: str, payload: bytes, site: str) -> Judgement:
     """The same where the topic is known to be good, also for what agents read."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + 4 * _TOO_DEEP)  # ours alone: those who are judged have theirs
+    try:
+        return _judged(leaf, payload, site)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _judged(leaf: str, payload: bytes, site: str) -> Judgement:
     notes = Notes()
     try:
         tree = _parsed(_plain(payload), notes)
@@ -583,8 +593,5 @@ def _parsed(text: str, notes: Notes) -> Any:
             notes.silent = "nested about as deep as a parser allows"
     try:
         return _decoder.decode(text)
-    except RecursionError:
-        notes.silent = "nested about as deep as a parser allows"
-        raise Breach("nested too deep") from None
     except ValueError as err:
         raise Breach(f"not JSON: {err}") from None
