@@ -15,6 +15,7 @@ Anchors = tuple[tuple[str, float], ...]
 
 _KEPT_BOOTS = 4
 _WORTH_S = 0.25  # an anchor that is better by less is not worth a write
+_FIRST_S, _LAST_S = -62_135_596_800.0, 253_402_300_799.0  # the years 1 to 9999
 
 
 class When(NamedTuple):
@@ -42,6 +43,7 @@ def when(good: GoodReading, anchors: Anchors) -> When:
     if good.reading.clock.synced:
         return When(good.taken_at, corrected=False, uncertain=False)
     for boot, epoch in anchors:
-        if boot == good.reading.boot:
-            return When(epoch + good.reading.uptime_s, corrected=True, uncertain=False)
+        taken_at = epoch + good.reading.uptime_s
+        if boot == good.reading.boot and _FIRST_S <= taken_at <= _LAST_S:
+            return When(taken_at, corrected=True, uncertain=False)
     return When(good.taken_at, corrected=False, uncertain=True)

@@ -89,7 +89,7 @@ class Ingest:
         except Exception:
             if len(messages) == 1:
                 log.exception("a message on %s could not be handled", messages[0].topic)
-                return self._set_aside(messages[0], now)
+                return self._set_aside(messages[0])
         whole = Taken()
         for message in messages:
             part = self.take([message], now, caught_up=caught_up)
@@ -113,9 +113,10 @@ class Ingest:
         draft.merge()
         return self._reported(draft, intake)
 
-    def _set_aside(self, message: Message, now: float) -> Taken:
+    def _set_aside(self, message: Message) -> Taken:
+        at, reason = message.received_at, "internal error, see log"
         with self._store.transaction():
-            self._store.quarantine(now, message.topic, "internal error, see log", message.payload)
+            self._store.quarantine(at, message.topic, reason, message.payload)
         return Taken()
 
     def _reported(self, draft: Draft, intake: Intake) -> Taken:

@@ -63,7 +63,10 @@ def local_in(zone: str, at: float) -> str:
     """A time in a zone; ``-`` for never."""
     if not at:
         return "-"
-    when = datetime.fromtimestamp(at, ZoneInfo(zone))
+    try:
+        when = datetime.fromtimestamp(at, ZoneInfo(zone))
+    except (ValueError, OverflowError):  # a device's clock may say 9999-12-31
+        return iso(at)
     return f"{when:%Y-%m-%d %H:%M:%S} {_ZONES.get(zone) or when.tzname()}"
 
 

@@ -44,6 +44,7 @@ class Batch(NamedTuple):
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Part)
+_YEAR_10000 = 253_402_300_800.0
 _DAY_0 = date(1970, 1, 1).toordinal()
 _encoder = msgspec.json.Encoder()
 _envelope = msgspec.json.Decoder(Envelope)
@@ -81,9 +82,12 @@ def epoch(text: str) -> float:
         Invalid: it matches the pattern but is no date (month 13, 30 February).
     """
     try:
-        return datetime.fromisoformat(text).timestamp()
+        found = datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError) as err:
         raise Invalid(f"not a time: {text!r} ({err})") from None
+    if found >= _YEAR_10000:  # its microseconds were rounded up
+        raise Invalid(f"not a time: {text!r} (too late)")
+    return found
 
 
 def encode(part: Part, *, compress: bool = False) -> bytes:
@@ -278,6 +282,9 @@ def _judged(raw: bytes, place: int) -> GoodReading:
             epoch(edge.start)
             if edge.end is not None:
                 epoch(edge.end)
+    if reading.path is not UNSET:
+        for path in reading.path:
+            epoch(path.at)
     return GoodReading(reading, epoch(reading.taken_at), raw, place)
 
 

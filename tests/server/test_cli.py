@@ -512,3 +512,16 @@ def test_a_reading_that_was_sent_over_several_lines_stays_on_one(tmp_path: Path)
 
     [told] = configured(tmp_path)("readings", device.site, "--json").objects
     assert told["seq"] == 1
+
+
+def test_a_time_that_no_zone_can_hold_is_shown_in_utc(tmp_path: Path) -> None:
+    centre = Centre(tmp_path, SITES[0])
+    device = Device(site=SITES[0].id)
+    device.reading(START, taken_at="9999-12-31T23:59:59.000Z")
+    centre.hears(device.message(START + 1, 1))
+    centre.store.close()
+
+    ran = configured(tmp_path)("readings", device.site)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert "9999-12-31T23:59:59.000Z" in ran.out

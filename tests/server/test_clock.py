@@ -84,3 +84,13 @@ def test_the_last_four_boots_are_remembered() -> None:
         anchors = anchored(anchors, envelope(device, 9000), 9000)
 
     assert anchors == tuple((f"boot-{number}", 1000.0 * number) for number in range(2, 6))
+
+
+def test_an_uptime_that_leads_beyond_all_dates_leaves_the_time_uncertain() -> None:
+    device = Device(synced=False)
+    anchors = anchors_of(device, 0)
+    absurd = device.reading(1060)
+    for uptime_s in (1e12, 1e300):
+        text = wire.encode(msgspec.structs.replace(absurd, uptime_s=uptime_s))
+        at = when(wire.decode_reading(text), anchors)
+        assert at == When(1060 + 86_400, corrected=False, uncertain=True)

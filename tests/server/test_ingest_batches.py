@@ -342,3 +342,34 @@ def test_a_message_on_which_our_code_fails_stands_aside_alone(
     monkeypatch.undo()
     centre.hears(batch[1])
     assert centre.seqs(OTHER) == [1]
+
+
+def test_readings_whose_uptimes_lead_beyond_all_dates_are_stored_and_stall_nothing(
+    centre: Centre,
+) -> None:
+    device = Device(synced=False)
+    for at in (1000, 1060):
+        far = msgspec.structs.replace(device.reading(at, ladder={"world": "fail"}), uptime_s=1e300)
+        device.spool[device.seq] = wire.encode(far)
+        centre.hears(device.message(at + 1, device.seq))
+    late = device.message(1062, 1, 2)
+    centre.hears(late)
+
+    assert centre.seqs(SITE) == [1, 2]
+    assert centre.reasons() == []
+
+
+@pytest.mark.parametrize("value", ["1e999", "9" * 5000])
+def test_a_number_that_nobody_can_hold_in_an_unknown_field_makes_another_reading(
+    centre: Centre, value: str
+) -> None:
+    device = Device()
+    device.reading(1000)
+    first = device.spool[1]
+    centre.hears(device.message(1001, 1))
+    device.spool[1] = first[:-1] + b',"new":' + value.encode() + b"}"
+    centre.hears(device.message(1002, 1))
+    centre.hears(device.message(1003, 1))
+
+    assert [row.body for _, row in centre.rows(SITE)] == [first]
+    assert centre.reasons() == ["seq 1 is already stored with other content"] * 2

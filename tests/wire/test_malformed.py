@@ -221,6 +221,24 @@ ONE_READING: dict[str, tuple[object, str]] = {
         reading(taken_at="2026-13-22T06:50:00.000Z"),
         "not a time: '2026-13-22T06:50:00.000Z'",
     ),
+    "a path traced on no date": (
+        reading(
+            path=[
+                {
+                    "target": "t",
+                    "at": "2026-02-30T00:00:00Z",
+                    "why": "daily",
+                    "reached": False,
+                    "hops": [],
+                }
+            ],
+        ),
+        "not a time: '2026-02-30T00:00:00Z'",
+    ),
+    "a time that rounds up to the year 10000": (
+        reading(taken_at="9999-12-31T23:59:59.999999999Z"),
+        "not a time: '9999-12-31T23:59:59.999999999Z'",
+    ),
     "the year 0": (reading(taken_at="0000-11-22T06:50:00Z"), "not a time: '0000-11-22"),
     "a window of 0": (reading(window_s=0), "Expected `float` >= 1.0 - at `$.window_s`"),
     "a window of 3601": (reading(window_s=3601), "Expected `float` <= 3600.0 - at `$.window_s`"),
