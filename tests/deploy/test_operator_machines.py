@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
 
 _PAGE = Path(__file__).parents[2] / "docs" / "operator.md"
 _NAME, _OLD, _NEXT = "broker.pantau.test", "centre", "centre-2"
+_PACKAGES = ("fping", "netbase", "python3-apt", "python-apt-common", "distro-info-data")
+"""What the play installs by apt, and what that needs beyond the root file system."""
 _S = 180.0
 _PINGED = """
 import sqlite3
@@ -43,7 +45,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with Town(tmp_path_factory.mktemp("town"), also=(_NEXT,)) as built:
         name_leads_to(built, "10.81.1.2", *built.machines)
         for centre in (_OLD, _NEXT):
-            package_index(built.machines[centre], "fping", "netbase")
+            package_index(built.machines[centre], *_PACKAGES)
         for name in ("server", "agent"):
             another(built.folder / "artifacts", "0.2.0", part=name)
         for version in (number(), "0.2.0"):  # nobody here installs it

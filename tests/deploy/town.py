@@ -141,7 +141,11 @@ class Town:
         said = self.folder / "cut-off.log"
         with said.open("w") as out:
             process = subprocess.Popen(
-                self._controller.within(*command, *arguments),
+                # Its workers leave the process group: a namespace takes them along.
+                self._controller.within(
+                    "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+                    *command, *arguments,
+                ),
                 cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL, stdout=out,
                 stderr=out, start_new_session=True,
             )  # fmt: skip

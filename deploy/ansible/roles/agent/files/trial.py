@@ -13,8 +13,9 @@ Rules
  3. A power cut changes nothing of that: the unit begins anew at boot, and a way back that was
     begun is gone to its end.
  4. Where only the centre's word is missing, the centre is asked for an echo, by another way than
-    readings take. If it answers, the release is at fault; if not, the centre is away, and the time
-    begins anew: that is no release's fault, and going back would not help.
+    readings take. If not even that comes, the centre is away, and the time begins anew: that is no
+    release's fault, and going back would not help. If it answers, and again after half the time
+    without confirming a reading, the release is at fault.
 
 Debian's Python alone, since either release may be broken.
 """
@@ -133,17 +134,24 @@ def _watch() -> int:
     record = _record()
     if record is None:
         return 0
-    begun_s = time.monotonic()
+    armed_s = begun_s = time.monotonic()
+    limit_s, answered = record.within_s, False
     while not record.why:
-        took_s = time.monotonic() - begun_s
         why = missing(record.new, _agent())
         if not why:
+            took_s = time.monotonic() - armed_s
             _end(record, proved=True, said=f"{record.new} proved itself after {took_s:.0f} s")
             return 0
-        if took_s >= record.within_s:
-            away = why == _UNCONFIRMED and not _centre_answers(record.new)
+        if time.monotonic() - begun_s >= limit_s:
+            if why == _UNCONFIRMED:
+                before, answered = answered, _centre_answers(record.new)
+                # It may have come back just now: then the readings are still on their way.
+                spared = not (answered and before)
+                limit_s = record.within_s / 2 if answered else record.within_s
+            else:
+                spared = False
+            record = replace(record, why="" if spared else why, away=spared and not answered)
             begun_s = time.monotonic()
-            record = replace(record, why="" if away else why, away=away)
             with suppress(OSError):  # a disk without room keeps nobody from going back
                 _write(_RECORD, asdict(record))
         time.sleep(_LOOK_S)
