@@ -17,10 +17,11 @@ export PANTAU_REQUIRE_ALL := $(if $(IS_ROOT),1,0)
 # Each command that the tests need, and the Debian package that brings it.
 TOOLS := mosquitto=mosquitto mosquitto_sub=mosquitto-clients ip=iproute2 nft=nftables \
          fping=fping ping=iputils-ping openssl=openssl chronyd=chrony
-# The same for the tests that take longer: a guest with radios, a LAN with DHCP.
+# The same for the tests that take longer: a guest with radios, a LAN with DHCP, a clock that is wrong
+# (g++, since it brings gcc with the headers).
 TOOLS_SLOW := qemu-aarch64-static=qemu-user-static qemu-system-x86_64=qemu-system-x86 hostapd=hostapd wpa_supplicant=wpasupplicant \
               systemd-nspawn=systemd-container debootstrap=debootstrap ssh-keygen=openssh-client \
-              iperf3=iperf3 iw=iw busybox=busybox-static depmod=kmod dnsmasq=dnsmasq-base
+              g++=g++ iperf3=iperf3 iw=iw busybox=busybox-static depmod=kmod dnsmasq=dnsmasq-base
 
 # The first interpreter that really runs (a pyenv shim may not) and is new enough.
 PYTHON = $(shell for python in python3.11 /usr/bin/python3.11 python3 /usr/bin/python3 \

@@ -20,7 +20,7 @@ from agent.deeds import Doing
 from agent.measuring import MakeReading, Measuring
 from agent.meter import Meter
 from agent.proving import Proving
-from agent.publish import Here, Publisher, Reason
+from agent.publish import Delivery, Here, Publisher, Reason
 from agent.publish.traffic import Traffic
 from agent.settings import RefusedError, SettingsKeeper
 from agent.spool import Spool
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _SAVE_S = 6 * 3600.0
 """Each save flushes the disk four times; without it the server only hears things twice."""
+_CONFIRMS, _CONFIRMED_NOTHING = "the centre confirms", "the centre confirmed nothing yet"
 _LOOK_S = 5.0
 """How often at least the trial of settings and the end of safe mode are looked at."""
 
@@ -56,6 +57,7 @@ class Service:
         )
         self._proving = Proving()
         self._traffic = Traffic()
+        self._delivery = Delivery()
         self._meter = Meter(config.spool.path, _newest(self._spool))
         self._tests = Tests(config.throughput, config.spool.path, self._meter)
         self._meter.begin(self._asked())
@@ -141,7 +143,8 @@ class Service:
             *(clock.boot_id(), clock.uptime_s, self._revision, self._safe),
             keepalive_s=config.mqtt.keepalive_s,
         )
-        return Publisher(config, self._spool, here, self._control.take, self._traffic)
+        take = self._control.take
+        return Publisher(config, self._spool, here, take, self._traffic, self._delivery)
 
     # Settings and safe mode
 
@@ -246,8 +249,10 @@ class Service:
     def _tell_systemd(self) -> None:
         """A window is complete; the watchdog is fed if sending, too, goes on."""
         window_s = self._measuring.window_s
-        _, state = self._publisher.state()
-        # how this begins judges a release on trial (deploy/ansible/roles/agent/files/trial.py)
+        connected, state = self._publisher.state()
+        if connected:
+            state += f"; {_CONFIRMS if self._delivery.confirmed else _CONFIRMED_NOTHING}"
+        # by these words a release on trial is judged (deploy/ansible/roles/agent/files/trial.py)
         lines = [f"STATUS={self._safe or state}; {self._spool.unreleased} readings wait"]
         stood_s = time.monotonic() - self._publisher.progress_s
         if systemd.is_progress(stood_s, window_s):

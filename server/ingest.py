@@ -201,6 +201,20 @@ class Ingest:
             ack = wire.Ack(v=wire.VERSION, stream=row.stream, through=row.seqs.through)
             yield wire.site_topic(site, "acks"), wire.encode(ack)
 
+    def sweep(self, stood: Sequence[str]) -> int:
+        """Clear what stands at the broker though it should not; gives letters added.
+
+        After a restore that is what came after the backup; after a crash of the broker, what it
+        had not yet saved as cleared.
+        """
+        right = {topic for topic, _ in self.standing()}.union(self._store.clear_due(math.inf))
+        wrong = [topic for topic in stood if topic not in right]
+        with self._store.transaction():
+            for topic in wrong:
+                log.info("clearing %s, which stands at the broker and should not", topic)
+                self._store.post(topic, b"")
+        return len(wrong)
+
     def alive_at(self) -> float | None:
         """When ingest last said that it lives, before this start."""
         return self._store.alive_at()

@@ -17,6 +17,8 @@ INGEST = "ingest"
 """Name of the service in ``server/NAME``."""
 MARKER = f"{PREFIX}/server/{INGEST}/marker"
 """Ingest publishes here to itself: what comes back proves the way."""
+OURS = (f"{PREFIX}/state/#", f"{PREFIX}/alerts/#")
+"""Nobody but ingest may publish there, so what stands there is its to clear."""
 
 _TITLES = {
     Kind.SITE_OFFLINE: "{name} is offline",
@@ -28,6 +30,11 @@ _TITLES = {
 }
 
 _json = msgspec.json.Encoder()
+
+
+def is_ours(topic: str) -> bool:
+    """Whether a topic is one of `OURS`."""
+    return topic.startswith(tuple(one.removesuffix("#") for one in OURS))
 
 
 def title(site: Site, kind: Kind, reasons: tuple[str, ...]) -> str:

@@ -72,6 +72,7 @@ class Session:
         self._acks: dict[tuple[str, str], Progress] = {}
         self._markers: dict[str, float] = {}
         self._caught_up = False
+        self._stood: list[str] = []
         self.proven_at = 0.0
         """Everything that reached the broker until then has been taken in."""
         self.ticked_at = 0.0
@@ -83,7 +84,8 @@ class Session:
         Raises:
             mqtt.Lost: the connection is gone.
         """
-        self._send_marker()
+        self._link.glance(payloads.OURS)
+        self._send_marker()  # comes back behind all that stands
         self._say_online()
         await self._retried(self._publisher.begin)
         self._publisher.send()  # before any newer ack or state, which must come behind
@@ -128,6 +130,9 @@ class Session:
         """Commit in the order of arrival; a marker is an edge in it."""
         run: list[Message] = []
         for message in messages:
+            if payloads.is_ours(message.topic):
+                self._stood += [message.topic] if message.retain else []
+                continue
             if message.topic != payloads.MARKER:
                 run.append(message)
                 continue
@@ -161,6 +166,11 @@ class Session:
         if sent_at is None:
             return  # of an earlier connection
         self.proven_at = max(self.proven_at, sent_at)
+        if self._stood:
+            stood, self._stood = self._stood, []
+            if await self._retried(lambda: self._ingest.sweep(stood)):
+                await self._retried(self._publisher.load)
+                self._publisher.send()
         if not self._caught_up:
             await self._catch_up(time.time(), "broker or ingest was away")
 

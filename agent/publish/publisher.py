@@ -17,6 +17,7 @@ from collections.abc import Callable
 from agent import wire
 from agent.config import Config, ConfigError
 from agent.publish.connection import Connection, Protocol
+from agent.publish.delivery import Delivery
 from agent.publish.drain import MAX_BATCH_BYTES, Batch, Range, held_of
 from agent.publish.login import BrokerError
 from agent.publish.pace import Pace
@@ -44,6 +45,7 @@ class Publisher:
         here: this machine and process.
         control: takes the leaf and payload of settings and commands; must not block.
         traffic: counts what the connections take.
+        delivery: follows what the centre confirms.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class Publisher:
         here: Here,
         control: Callable[[str, bytes, bool], None],
         traffic: Traffic | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
-        self._traffic = traffic or Traffic()
+        self._traffic, self._delivery = traffic or Traffic(), delivery or Delivery()
         self._site = config.site
         self._mqtt = config.mqtt
         self._spool = spool
@@ -228,6 +231,7 @@ class Publisher:
             readings=[payload for _, payload in batch.readings],
         )
         connection.publish("readings", payload)
+        self._delivery.sent(batch.stream, batch.readings[0][0])
 
     def _say_goodbye(self, connection: Connection, session: str, reason: Reason) -> None:
         """Publish that we end, and give the broker a moment to confirm it."""
@@ -242,11 +246,11 @@ class Publisher:
     def _receive(self, leaf: str, payload: bytes, retained: bool) -> None:
         """Take what the server says; called inside `Connection.turn`."""
         if leaf == "acks":
-            self._take_ack(payload)
+            self._take_ack(payload, retained)
         elif leaf in ("settings", "commands"):
             self._control(leaf, payload, retained)
 
-    def _take_ack(self, payload: bytes) -> None:
+    def _take_ack(self, payload: bytes, retained: bool) -> None:
         if not payload:
             return  # cleared: nobody confirms anything
         try:
@@ -254,5 +258,6 @@ class Publisher:
         except wire.Invalid as err:
             log.warning("acks: %s; ignored", err)
             return
+        self._delivery.acked(ack.stream, ack.through, retained=retained)
         if self._pace.acknowledged(ack):
             log.warning("the server went back to seq %d; sending again", ack.through)

@@ -184,6 +184,15 @@ class Connection:
         """
         self._out.publish(topic, payload, retain, on_published)
 
+    def glance(self, topics: Sequence[str]) -> None:
+        """Have the broker send what stands retained on `topics`, and nothing that comes later.
+
+        It arrives among the batches, marked as retained, before anything that is published from
+        now on comes back.
+        """
+        self._client.subscribe([gmqtt.Subscription(topic, qos=0) for topic in topics])
+        self._client.unsubscribe(list(topics))
+
     async def published(self) -> None:
         """Return once the broker has answered for all that was published.
 

@@ -24,21 +24,36 @@ Publisher._one_connection = _mute
 }
 """It measures and stays up, and the centre never hears of it."""
 
+UNHEARD = {
+    "agent/publish/publisher.py": """
+
+def _nowhere(self: Publisher, connection: Connection, batch: Batch) -> None:
+    pass
+
+
+Publisher._send = _nowhere
+"""
+}
+"""It measures, is connected and answers, and none of its readings goes out."""
+
 
 def number() -> str:
     """The version of this tree."""
     return _NOW
 
 
-def another(artifacts: Path, new: str, further: dict[str, str] | None = None) -> None:
-    """Make the agent's archive of a release `new` out of the one that was built.
+def another(
+    artifacts: Path, new: str, further: dict[str, str] | None = None, *, part: str = "agent"
+) -> None:
+    """Make the archive of a release `new` out of the one that was built.
 
     Args:
         artifacts: where the archives are.
         new: its version.
         further: what stands at the end of a file in addition, by its path.
+        part: `agent` or `server`.
     """
-    built = next(artifacts.glob(f"pantau-{_NOW}-agent-*.tar"))
+    built = next(artifacts.glob(f"pantau-{_NOW}-{part}-x86_64-*.tar"))
     with tempfile.TemporaryDirectory() as scratch:
         wheels = Path(scratch)
         with tarfile.open(built) as tar:

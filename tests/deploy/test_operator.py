@@ -24,7 +24,7 @@ _PAGE = Path(__file__).parents[2] / "docs" / "operator.md"
 _PANTAU = '#!/bin/sh\nexec {pantau} "$@" --config {folder}/server.toml\n'
 _SYSTEMCTL = """#!/bin/sh
 case "$*" in
-"stop pantau-witness pantau-ingest")
+"stop pantau-witness* pantau-ingest")
     kill "$(cat {folder}/pid)" && tail --pid="$(cat {folder}/pid)" -f /dev/null ;;
 "start pantau-ingest")
     {folder}/bin/pantau ingest </dev/null >>{folder}/log 2>&1 &

@@ -37,7 +37,14 @@ def test_a_site_that_is_asked_for_goes_first() -> None:
 @pytest.mark.parametrize(
     ("active", "status", "program", "says"),
     [
-        ("active", "connected with MQTT 5; 0 readings wait", _NEW, ""),
+        ("active", "connected with MQTT 5; the centre confirms; 0 readings wait", _NEW, ""),
+        ("active", "connected with MQTT 5; 0 readings wait", _NEW, ""),  # says nothing of it
+        (
+            "active",
+            "connected with MQTT 5; the centre confirmed nothing yet; 3 readings wait",
+            _NEW,
+            "confirms none of its readings",
+        ),
         ("active", "connected with MQTT 5; 0 readings wait", _OLD, "cut off"),
         ("active", "", _NEW, "finished no window"),
         ("active", "safe mode: 3 crashes in 600 s; 9 readings wait", _NEW, "says: safe mode"),
@@ -46,7 +53,7 @@ def test_a_site_that_is_asked_for_goes_first() -> None:
         ("failed", "", "", "does not stay up (result exit-code)"),
     ],
 )
-def test_a_release_proves_itself_by_a_window_and_a_broker(
+def test_a_release_proves_itself_by_a_window_a_broker_and_a_centre_that_confirms(
     active: str, status: str, program: str, says: str
 ) -> None:
     trial = runpy.run_path(str(_TRIAL))
@@ -54,6 +61,66 @@ def test_a_release_proves_itself_by_a_window_and_a_broker(
     missing = trial["missing"]("0.2.0", agent)
     assert (missing == "") == (says == "")
     assert says in missing
+
+
+@pytest.mark.parametrize(
+    ("said", "answers"),
+    [
+        ('{"checks": [{"name": "broker", "ok": true}, {"name": "echo", "ok": true}]}', True),
+        ('{"checks": [{"name": "broker", "ok": true}, {"name": "echo", "ok": false}]}', False),
+        ("Traceback", True),
+        ("{}", True),
+    ],
+)
+def test_a_centre_that_sends_no_echo_is_away_and_a_release_that_cannot_ask_is_not_spared(
+    tmp_path: Path, said: str, answers: bool
+) -> None:
+    asked = runpy.run_path(str(_TRIAL))["_centre_answers"]
+    asked.__globals__["_OPT"] = tmp_path
+    program = tmp_path / "0.2.0/bin/pantau-agent"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho '{said}'\nexit 1\n")
+    program.chmod(0o755)
+    assert asked("0.2.0") is answers
+    assert asked("0.3.0"), "there is none"
+
+
+_UNCONFIRMED = "connected with MQTT 5; the centre confirmed nothing yet; 3 readings wait"
+
+
+@pytest.mark.parametrize(
+    ("answers", "confirmed", "said"),
+    [
+        ([True, True], False, "confirms none of its readings; 0.1.0 runs again"),
+        ([False, False, True, True], False, "confirms none of its readings; 0.1.0 runs again"),
+        ([False, False], True, "0.2.0 proved itself"),
+        ([False, True], True, "0.2.0 proved itself"),  # it came back while it was asked
+        ([True, False, True, False], True, "0.2.0 proved itself"),
+    ],
+)
+def test_a_release_is_at_fault_where_the_centre_answers_twice_and_confirms_nothing(
+    tmp_path: Path, answers: list[bool], confirmed: bool, said: str
+) -> None:
+    trial = runpy.run_path(str(_TRIAL))
+    known = trial["_watch"].__globals__
+    left, went = list(answers), []
+
+    def centre_answers(_: str) -> bool:
+        return left.pop(0)
+
+    def agent() -> object:
+        status = _UNCONFIRMED if left or not confirmed else "connected; the centre confirms"
+        return trial["Agent"]("active", "", status, _NEW)
+
+    known |= {
+        "_RECORD": tmp_path / "record.json", "_VERDICT": tmp_path / "verdict.json",
+        "_LOOK_S": 0.0, "_agent": agent, "_centre_answers": centre_answers, "_go_back": went.append,
+    }  # fmt: skip
+    trial["_write"](tmp_path / "record.json", {"old": "0.1.0", "new": "0.2.0", "within_s": 0.01})
+    assert trial["_watch"]() == 0
+    assert said in (tmp_path / "verdict.json").read_text()
+    assert went == ([] if confirmed else ["0.1.0"])
+    assert not (tmp_path / "record.json").exists()
 
 
 def test_all_that_a_play_writes_beside_the_release_is_kept_for_the_way_back() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.releases import CRASHES, MUTE, another, number
+from tests.deploy.releases import CRASHES, MUTE, UNHEARD, another, number
 from tests.deploy.town import SITES, Town, recap
 from tests.wait import until
 
@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
 
 _CA = Path(__file__).parents[2] / "deploy/ansible/roles/pki/files/ca.py"
 _TRIAL = ("-e", "pantau_agent_trial_s=60")
+_SHORT = ("-e", "pantau_agent_trial_s=40")  # where no time would be enough
 _HEAL_S, _PROOF_S = 240.0, 120.0
 _FIRST, _SECOND = SITES
 
@@ -35,6 +36,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         another(artifacts, "0.2.0")
         another(artifacts, "0.3.0", CRASHES)
         another(artifacts, "0.4.0", MUTE)
+        another(artifacts, "0.5.0", UNHEARD)
         _listen(built)
         yield built
 
@@ -42,7 +44,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 def test_a_release_that_crashes_is_left_even_when_the_controller_is_gone(town: Town) -> None:
     before = _streams(town, _FIRST)
     town.cut_off(
-        *("upgrade.yml", "-e", "pantau_version=0.3.0", *_TRIAL, "--limit", _FIRST),
+        *("upgrade.yml", "-e", "pantau_version=0.3.0", *_SHORT, "--limit", _FIRST),
         when=lambda: "this release is broken" in _journal(town, _FIRST),
     )
     assert _current(town, _FIRST) == "0.3.0"
@@ -69,7 +71,7 @@ def test_a_play_that_was_cut_off_is_run_again_and_all_sites_have_the_release(tow
 
 
 def test_a_release_that_never_reports_stops_the_play_at_its_first_wave(town: Town) -> None:
-    said = town.play("upgrade.yml", "-e", "pantau_version=0.4.0", *_TRIAL, expect=2)
+    said = town.play("upgrade.yml", "-e", "pantau_version=0.4.0", *_SHORT, expect=2)
     words = " ".join(said.split())
     assert f"{_FIRST}: NOT upgraded: 0.4.0 says: this release cannot connect" in words
     assert "0.2.0 runs again" in words
@@ -77,6 +79,50 @@ def test_a_release_that_never_reports_stops_the_play_at_its_first_wave(town: Tow
     assert recap(said)[_FIRST]["failed"] == 1
     assert _current(town, _FIRST) == _current(town, _SECOND) == "0.2.0"
     assert "0.4.0" not in town.on(_SECOND, "ls", "/opt/pantau")
+
+
+def test_a_release_whose_readings_reach_nobody_is_left_though_it_is_connected(town: Town) -> None:
+    upgrade = ("upgrade.yml", "-e", "pantau_version=0.5.0", *_SHORT, "--limit", _FIRST)
+    words = " ".join(town.play(*upgrade, expect=2).split())
+    assert f"{_FIRST}: NOT upgraded: 0.5.0 is connected, and the centre confirms none" in words
+    assert "0.2.0 runs again" in words
+    assert _current(town, _FIRST) == "0.2.0"
+
+
+def test_a_power_cut_during_a_trial_changes_nothing_of_it(town: Town) -> None:
+    machine = town.machines[_FIRST]
+    town.cut_off(
+        *("upgrade.yml", "-e", "pantau_version=0.4.0", *_SHORT, "--limit", _FIRST),
+        when=lambda: "/0.4.0/" in _program(town, _FIRST),
+    )
+    machine.halt()
+    machine.boot()
+    assert _current(town, _FIRST) == "0.4.0"
+    until(lambda: _current(town, _FIRST) == "0.2.0", _HEAL_S, "the old release")
+    until(lambda: _status(town, _FIRST).startswith("connected"), _PROOF_S, "a connected agent")
+    verdict = _verdict(town, _FIRST)
+    assert "0.4.0 says: this release cannot connect; " in verdict
+    assert "; 0.2.0 runs again" in verdict
+
+
+def test_a_centre_that_is_away_sends_no_device_back_and_is_waited_for(town: Town) -> None:
+    before = _streams(town, _SECOND)
+    town.on("centre", "systemctl stop pantau-ingest")
+    away = ("-e", "pantau_agent_trial_s=15", "--limit", _SECOND)
+    words = " ".join(
+        town.play("upgrade.yml", "-e", f"pantau_version={number()}", *away, expect=2).split()
+    )
+    assert f"{_SECOND}: NOT upgraded: {number()} stays on trial: it is connected, but the" in words
+    assert "is pantau-ingest running?" in words
+    assert _current(town, _SECOND) == number()
+    assert f"/{number()}/" in _program(town, _SECOND)
+
+    town.on("centre", "systemctl start pantau-ingest")
+    assert f"{number()} proved itself" in _verdict(town, _SECOND)
+    after = _streams(town, _SECOND)
+    assert set(after) == set(before)
+    back = ("upgrade.yml", "-e", "pantau_version=0.2.0", *_TRIAL, "--limit", _SECOND)
+    assert f"{_SECOND}: 0.2.0 proved itself" in " ".join(town.play(*back).split())
 
 
 def test_the_way_back_to_an_older_release_is_the_same(town: Town) -> None:

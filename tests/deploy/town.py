@@ -78,10 +78,13 @@ class Town:
     Args:
         folder: where it all is.
         sites: those whose machines are there from the beginning; all are in the inventory.
+        also: further machines with Debian, behind the sites'; in no inventory.
     """
 
-    def __init__(self, folder: Path, sites: tuple[str, ...] = SITES) -> None:
-        self._sites = sites
+    def __init__(
+        self, folder: Path, sites: tuple[str, ...] = SITES, also: tuple[str, ...] = ()
+    ) -> None:
+        self._sites = (*sites, *also)
         self.folder = folder
         self.inventory = folder / "inventory"
         self.machines: dict[str, Machine] = {}
@@ -129,12 +132,7 @@ class Town:
             cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
-        if done.returncode != expect:
-            journals = "\n".join(machine.journal() for machine in self.machines.values())
-            raise AssertionError(
-                f"{book}: exit code {done.returncode}\n{done.stdout[-8000:]}{done.stderr[-2000:]}"
-                f"\n{journals}"
-            )
+        self._judge(book, done, expect)
         return done.stdout
 
     def cut_off(self, book: str, *arguments: str, when: Callable[[], bool]) -> None:
@@ -143,7 +141,11 @@ class Town:
         said = self.folder / "cut-off.log"
         with said.open("w") as out:
             process = subprocess.Popen(
-                self._controller.within(*command, *arguments),
+                # Its workers leave the process group: a namespace takes them along.
+                self._controller.within(
+                    "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+                    *command, *arguments,
+                ),
                 cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL, stdout=out,
                 stderr=out, start_new_session=True,
             )  # fmt: skip
@@ -154,6 +156,42 @@ class Town:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+    def checkout(self) -> Path:
+        """The operator's copy of this tree, with the town's inventory as inventory/city."""
+        folder = self.folder / "checkout"
+        if not folder.exists():
+            leave = shutil.ignore_patterns("__pycache__", "artifacts", "cards")
+            for name in (*_BUILT_FROM, "deploy", "systemd"):
+                source = _ROOT / name
+                if source.is_dir():
+                    shutil.copytree(source, folder / name, ignore=leave)
+                else:
+                    shutil.copy2(source, folder / name)
+            (folder / "deploy/ansible/inventory/city").symlink_to(self.inventory)
+        return folder
+
+    def follow(self, commands: str, cwd: Path, expect: int = 0) -> str:
+        """Run commands of a page, as the controller's operator types them; gives what they said.
+
+        Raises:
+            AssertionError: another exit code than expected; with the journals of all machines.
+        """
+        done = subprocess.run(
+            self._controller.within("bash", "-euc", commands),
+            cwd=cwd, env=_environment(self.folder), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+        self._judge(commands, done, expect)
+        return done.stdout
+
+    def _judge(self, what: str, done: subprocess.CompletedProcess[str], expect: int) -> None:
+        if done.returncode != expect:
+            journals = "\n".join(machine.journal() for machine in self.machines.values())
+            raise AssertionError(
+                f"{what}: exit code {done.returncode}\n{done.stdout[-8000:]}{done.stderr[-2000:]}"
+                f"\n{journals}"
+            )
 
     def on(self, name: str, *command: str) -> str:
         """What a command says on a machine; it must succeed."""

@@ -125,3 +125,23 @@ def test_a_letter_that_clears_a_topic_is_retained_and_empty(centre: Centre) -> N
     line, _ = connect(centre)
 
     assert (f"pantau/v1/state/girian/telkom/{SITE}", b"", True) in line.carried
+
+
+def test_what_stands_and_should_not_is_cleared_and_all_else_is_left(centre: Centre) -> None:
+    device = Device()
+    centre.hears(device.live(1000))
+    centre.waits(1150)
+    centre.hears(device.live(1400))  # resolved, and still retained for its time
+    line, publisher = connect(centre)
+    right = line.stands().keys()
+    assert any("/alerts/" in topic for topic in right)
+    before = centre.store.outbox(0)[-1].id
+    stale = ["pantau/v1/alerts/maesa/telkom/unknown", f"pantau/v1/state/elsewhere/telkom/{SITE}"]
+
+    assert centre.ingest.sweep([*right, *stale]) == len(stale)
+    publisher.load()
+    publisher.send()
+    cleared = [(one.topic, one.payload, one.retain) for one in centre.store.outbox(before)]
+    assert cleared == [(topic, b"", True) for topic in stale]
+    assert line.stands().keys() == right
+    assert centre.ingest.sweep(sorted(right)) == 0

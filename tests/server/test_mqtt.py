@@ -21,6 +21,33 @@ def settings(broker: Broker, request: pytest.FixtureRequest) -> Mqtt:
     return Mqtt(url=broker.url, version=request.param)
 
 
+# A glance at what stands.
+
+
+def test_a_glance_brings_what_stands_before_what_comes_back_and_nothing_later(
+    settings: Mqtt,
+) -> None:
+    async def story() -> None:
+        topics = [f"test/stands/{number}" for number in range(30)]
+        for topic in topics:
+            await say(settings, b"old", retain=True, topic=topic)
+        async with connected(settings) as connection:
+            connection.glance(["test/stands/#"])
+            connection.publish(TOPIC, b"marker")
+            await connection.published()
+            await say(settings, b"new", topic=topics[0], retain=True)
+            await say(settings, b"end")
+            batches, payloads = await hear(connection, len(topics) + 2)
+            messages = [message for batch in batches for message in batch.messages]
+            assert payloads == [b"old"] * len(topics) + [b"marker", b"end"]
+            assert {one.topic for one in messages[: len(topics)]} == set(topics)
+            assert all(one.retain for one in messages[: len(topics)])
+        for topic in topics:
+            await say(settings, b"", retain=True, topic=topic)
+
+    run(story)
+
+
 # Receiving and acknowledging.
 
 

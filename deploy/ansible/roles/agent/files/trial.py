@@ -5,12 +5,17 @@
     trial.py verdict VERSION          one line; exit code 0 proved, 1 went back, 3 still under way
 
 Rules
- 1. Proved: the agent that runs is of VERSION, and its status tells of a finished window and of a
-    broker that it is connected to. The agent says so itself, and only then.
+ 1. Proved: the agent that runs is of VERSION, and its status tells of a finished window, of a
+    broker that it is connected to, and of a centre that confirms what it sends. The agent says so
+    itself, and only then. (A release from before that word says nothing of the centre.)
  2. Whatever keeps it from that (a crash, silence, a play that was cut off before `current` moved
     or before the restart) ends in the old release, with the unit and configuration that it had.
  3. A power cut changes nothing of that: the unit begins anew at boot, and a way back that was
     begun is gone to its end.
+ 4. Where only the centre's word is missing, the centre is asked for an echo, by another way than
+    readings take. If not even that comes, the centre is away, and the time begins anew: that is no
+    release's fault, and going back would not help. If it answers, and again after half the time
+    without confirming a reading, the release is at fault.
 
 Debian's Python alone, since either release may be broken.
 """
@@ -23,6 +28,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -40,18 +46,24 @@ _FILES = (
 )
 """What a play changes along with the release; certificate and key belong to none."""
 _STARTS = Path("/var/lib/pantau/spool/starts.json")
-_LOOK_S = 1.0
+_UNCONFIRMED = "is connected, and the centre confirms none of its readings"
+_AWAY = "stays on trial: it is connected, but the centre does not answer; is pantau-ingest running?"
+_LOOK_S, _ASK_S = 1.0, 150.0
 _PROVED, _WENT_BACK, _UNDER_WAY = 0, 1, 3
 
 
 @dataclass(frozen=True)
 class Record:
-    """A trial under way; `why` tells, once it is set, why the device is going back."""
+    """A trial under way; `why` tells, once it is set, why the device is going back.
+
+    `away`: the centre did not answer when it was asked.
+    """
 
     old: str
     new: str
     within_s: float
     why: str = ""
+    away: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,17 @@ class Agent:
 
 def main(arguments: list[str]) -> int:
     """One command; its exit code."""
-    match arguments:
-        case ["begin", version, within_s]:
-            return _begin(version, float(within_s))
-        case ["watch"]:
-            return _watch()
-        case ["verdict", version]:
-            return _verdict(version)
+    try:
+        match arguments:
+            case ["begin", version, within_s]:
+                return _begin(version, float(within_s))
+            case ["watch"]:
+                return _watch()
+            case ["verdict", version]:
+                return _verdict(version)
+    except OSError as err:
+        print(f"{err.filename or _OPT}: {err.strerror}; mend the disk, and run this again")
+        return 1
     print("trial: begin VERSION WITHIN_S, watch, or verdict VERSION", file=sys.stderr)
     return 2
 
@@ -89,12 +105,16 @@ def missing(version: str, agent: Agent) -> str:
         return "finished no window"
     if not agent.status.startswith("connected"):
         return f"says: {agent.status}"
+    if "the centre confirmed nothing yet" in agent.status:
+        return _UNCONFIRMED
     return ""
 
 
 def _begin(version: str, within_s: float) -> int:
     """Keep what is there, and start to watch; again with more time where it is on trial already."""
     record = _record()
+    if record is not None and record.away:
+        record = replace(record, away=False)
     if record is not None and (record.new != version or record.why):
         print(f"{record.new} is on trial; run this again in {within_s:.0f} s")
         return 1
@@ -114,16 +134,26 @@ def _watch() -> int:
     record = _record()
     if record is None:
         return 0
-    begun_s = time.monotonic()
+    armed_s = begun_s = time.monotonic()
+    limit_s, answered = record.within_s, False
     while not record.why:
-        took_s = time.monotonic() - begun_s
         why = missing(record.new, _agent())
         if not why:
+            took_s = time.monotonic() - armed_s
             _end(record, proved=True, said=f"{record.new} proved itself after {took_s:.0f} s")
             return 0
-        if took_s >= record.within_s:
-            record = replace(record, why=why)
-            _write(_RECORD, asdict(record))
+        if time.monotonic() - begun_s >= limit_s:
+            if why == _UNCONFIRMED:
+                before, answered = answered, _centre_answers(record.new)
+                # It may have come back just now: then the readings are still on their way.
+                spared = not (answered and before)
+                limit_s = record.within_s / 2 if answered else record.within_s
+            else:
+                spared = False
+            record = replace(record, why="" if spared else why, away=spared and not answered)
+            begun_s = time.monotonic()
+            with suppress(OSError):  # a disk without room keeps nobody from going back
+                _write(_RECORD, asdict(record))
         time.sleep(_LOOK_S)
     _go_back(record.old)
     _end(record, proved=False, said=f"{record.new} {record.why}; {record.old} runs again")
@@ -152,7 +182,7 @@ def _verdict(version: str) -> int:
     """Say what came of it."""
     record = _record()
     if record is not None:
-        print(f"{record.new} is on trial")
+        print(f"{record.new} {_AWAY if record.away and not record.why else 'is on trial'}")
         return _UNDER_WAY
     done = _read(_VERDICT)
     if done is None or done["version"] != version:
@@ -163,7 +193,8 @@ def _verdict(version: str) -> int:
 
 
 def _end(record: Record, *, proved: bool, said: str) -> None:
-    _write(_VERDICT, {"version": record.new, "proved": proved, "said": said})
+    with suppress(OSError):
+        _write(_VERDICT, {"version": record.new, "proved": proved, "said": said})
     _RECORD.unlink()
     print(said)
 
@@ -178,6 +209,17 @@ def _agent() -> Agent:
         words = [b""]  # it ended just now, or does not run at all
     state = [found.get(name, "") for name in ("ActiveState", "Result", "StatusText")]
     return Agent(*state, program=os.fsdecode(words[0]))
+
+
+def _centre_answers(version: str) -> bool:
+    """Whether an echo came back, by the agent's own check; True where that is not to be had."""
+    command = [str(_OPT / version / "bin/pantau-agent"), "check", "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_ASK_S, check=False)
+        rows = json.loads(done.stdout)["checks"]
+    except (OSError, ValueError, LookupError, subprocess.TimeoutExpired):
+        return True  # a release that cannot say is not spared
+    return any(row["name"] == "echo" and row["ok"] for row in rows)
 
 
 def _systemctl(*arguments: str) -> str:
