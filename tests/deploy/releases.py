@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import runpy
 import tarfile
 import tempfile
@@ -38,7 +39,7 @@ def another(artifacts: Path, new: str, further: dict[str, str] | None = None) ->
         new: its version.
         further: what stands at the end of a file in addition, by its path.
     """
-    built = next(artifacts.glob(f"pantau-{_NOW}-agent-*.tar"))
+    built = next(artifacts.glob(f"pantau-{_NOW}-agent-{platform.machine()}-*.tar"))
     with tempfile.TemporaryDirectory() as scratch:
         wheels = Path(scratch)
         with tarfile.open(built) as tar:
