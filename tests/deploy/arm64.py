@@ -215,13 +215,19 @@ class Board(Machine):
             "-drive", f"file={self._card},format=raw,if=none,id=card,cache=unsafe",
             "-device", "virtio-blk-pci,drive=card", "-device", "virtio-rng-pci",
             "-netdev", "tap,id=net,ifname=port,script=no,downscript=no",
-            "-device", "virtio-net-pci,netdev=net",
+            "-device", "virtio-net-pci,netdev=net,romfile=",
         ]  # fmt: skip
         with (self._folder / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 self.network.within(*command), stdin=subprocess.DEVNULL, stdout=console,
                 stderr=console,
             )  # fmt: skip
+
+    def is_on(self) -> bool:
+        """Whether it still runs; fails with its last words where it does not."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.journal()
+        return True
 
     def halt(self) -> None:
         """Take its power away."""

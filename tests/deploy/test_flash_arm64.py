@@ -78,9 +78,10 @@ def _online(town: Town) -> bool:
     return int(status["online"]) == 1
 
 
-@pytest.mark.usefixtures("board")
-def test_a_flashed_arm64_card_commissions_itself_at_its_first_boot(town: Town) -> None:
-    until(lambda: _online(town), _ONLINE_S, f"{_SITE} online")
+def test_a_flashed_arm64_card_commissions_itself_at_its_first_boot(
+    town: Town, board: arm64.Board
+) -> None:
+    until(lambda: board.is_on() and _online(town), _ONLINE_S, f"{_SITE} online")
     assert town.on(_SITE, "uname", "-m").strip() == "aarch64"
     assert town.on(_SITE, "hostname").strip() == _SITE
     assert town.on(_SITE, "systemctl", "--failed", "--plain", "--no-legend") == ""
