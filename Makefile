@@ -17,9 +17,10 @@ export PANTAU_REQUIRE_ALL := $(if $(IS_ROOT),1,0)
 # Each command that the tests need, and the Debian package that brings it.
 TOOLS := mosquitto=mosquitto mosquitto_sub=mosquitto-clients ip=iproute2 nft=nftables \
          fping=fping ping=iputils-ping openssl=openssl chronyd=chrony
-# The same for the tests that take longer: a guest with radios, a LAN with DHCP, a clock that is wrong
-# (g++, since it brings gcc with the headers).
-TOOLS_SLOW := qemu-aarch64-static=qemu-user-static qemu-system-x86_64=qemu-system-x86 hostapd=hostapd wpa_supplicant=wpasupplicant \
+# The same for the tests that take longer: a guest with radios, a LAN with DHCP, an arm64 board,
+# a clock that is wrong (g++, since it brings gcc with the headers).
+TOOLS_SLOW := qemu-aarch64-static=qemu-user-static qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm \
+              mcopy=mtools hostapd=hostapd wpa_supplicant=wpasupplicant \
               systemd-nspawn=systemd-container debootstrap=debootstrap ssh-keygen=openssh-client \
               g++=g++ iperf3=iperf3 iw=iw busybox=busybox-static depmod=kmod dnsmasq=dnsmasq-base
 

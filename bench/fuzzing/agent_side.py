@@ -68,9 +68,7 @@ class AgentSide:
             trace=self._not_here,
             restart=lambda: None,
         )
-        self._control = Control(
-            self._site, self._keeper, deeds, lambda: True, self._replies.append
-        )
+        self._control = Control(self._site, self._keeper, deeds, lambda: True, self._replies.append)
 
     def _reading(self, seq: int) -> bytes:
         made = wire.Reading(
@@ -140,7 +138,9 @@ class AgentSide:
         if leaf == "acks":
             if self._publisher._acked != tree["stream"]:
                 self._report.find("an agent refuses a good ack", leaf, payload, detail)
-        elif any("; passed over" in one.getMessage() or "stand" in one.getMessage() for one in warned):
+        elif any(
+            "; passed over" in one.getMessage() or "stand" in one.getMessage() for one in warned
+        ):
             self._report.find("an agent refuses what is good", leaf, payload, detail)
         elif leaf == "settings" and reply is None:
             self._report.find("settings without an answer", leaf, payload, detail)

@@ -125,9 +125,7 @@ class IngestSide:
         for left in rows.values():
             self._report.find("quarantined, and nobody sent it", left[0][0], b"", left[0][1])
 
-    def _match(
-        self, one: Message, told: Judgement, aside: list[tuple[str, str, int]]
-    ) -> None:
+    def _match(self, one: Message, told: Judgement, aside: list[tuple[str, str, int]]) -> None:
         report = self._report
         detail = f"{told.why} / {[reason for _, reason, _ in aside]}"
         if told.verdict is Verdict.INVALID:
@@ -171,7 +169,9 @@ class IngestSide:
                 least, most = least + 1, most + 1
         if not least <= len(aside) <= most:
             what = "refused" if len(aside) > most else "accepted"
-            self._report.find(f"a reading {what} against the contract", one.topic, one.payload, detail)
+            self._report.find(
+                f"a reading {what} against the contract", one.topic, one.payload, detail
+            )
         for name in wanted:
             found = self._eyes.execute(
                 "SELECT 1 FROM readings JOIN streams ON streams.id = stream_id"
@@ -180,7 +180,9 @@ class IngestSide:
             ).fetchone()
             self.stored += 1
             if found is None and self._names[name] is not None:
-                self._report.find("a good reading that is not stored", one.topic, one.payload, detail)
+                self._report.find(
+                    "a good reading that is not stored", one.topic, one.payload, detail
+                )
 
     def close(self) -> None:
         self._eyes.close()

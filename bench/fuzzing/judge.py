@@ -249,9 +249,7 @@ _echoes = _fields(
     pdv_p95_ms=_some,
 )
 _ping = _fields({}, **dict.fromkeys(_far, _echoes))
-_heard = _fields(
-    {"signal_dbm": _number()}, band=_band, channel=_whole(1, 253), load_ratio=_ratio
-)
+_heard = _fields({"signal_dbm": _number()}, band=_band, channel=_whole(1, 253), load_ratio=_ratio)
 _reading = _fields(
     {
         "seq": _seq,
@@ -271,9 +269,7 @@ _reading = _fields(
         {"ok": _yes_or_no},
         time_ms=_some,
         outcome=_outcome,
-        compared=_fields(
-            {"resolver": _text, "ok": _yes_or_no}, outcome=_outcome, time_ms=_some
-        ),
+        compared=_fields({"resolver": _text, "ok": _yes_or_no}, outcome=_outcome, time_ms=_some),
     ),
     filter=_fields(
         {
@@ -568,9 +564,7 @@ def _int(text: str) -> int | float:
     return int(text) if len(text) < 300 else float(text)
 
 
-_decoder = json.JSONDecoder(
-    object_pairs_hook=_pairs, parse_constant=_no_constant, parse_int=_int
-)
+_decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_no_constant, parse_int=_int)
 
 
 def _depth(text: str) -> int:

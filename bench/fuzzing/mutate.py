@@ -202,7 +202,9 @@ class Mutator:
         if isinstance(value, bool):
             here[key] = self._rng.choice((not value, int(value), str(value)))
         elif isinstance(value, str):
-            here[key] = self._rng.choice((value + "x", value[:-1], value[1:], value + "\n", [value]))
+            here[key] = self._rng.choice(
+                (value + "x", value[:-1], value[1:], value + "\n", [value])
+            )
         elif isinstance(value, int | float):
             here[key] = self._rng.choice((str(value), float(value), value > 0))
         elif isinstance(value, dict):
@@ -239,7 +241,9 @@ class Mutator:
     def _long(self, tree: Any) -> None:
         found = self._leaf(tree, str)
         if found:
-            found[0][found[1]] = self._rng.choice("aé\u20ac") * self._rng.choice((4095, 9000, 60_000))
+            found[0][found[1]] = self._rng.choice("aé\u20ac") * self._rng.choice(
+                (4095, 9000, 60_000)
+            )
 
     # Bytes
 
@@ -309,7 +313,9 @@ class Mutator:
         if way < 0.96:
             parts = zlib.compressobj(6)
             first = parts.compress(text[:50]) + parts.flush(zlib.Z_FULL_FLUSH)
-            return first + parts.compress(text[50:]) + parts.flush(zlib.Z_SYNC_FLUSH) + parts.flush()
+            return (
+                first + parts.compress(text[50:]) + parts.flush(zlib.Z_SYNC_FLUSH) + parts.flush()
+            )
         if way < 0.97:
             return self._bomb()
         return packed

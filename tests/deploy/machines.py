@@ -24,7 +24,7 @@ _PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "python3", "openssh-server", "iproute2", "iputils-ping"),
     *("ca-certificates", "openssl", "mosquitto", "mosquitto-clients", "systemd-timesyncd"),
 )
-_MIRROR = "http://deb.debian.org/debian"
+MIRROR = "http://deb.debian.org/debian"
 _BOOT_S, _END_S = 120.0, 60.0
 
 # The host's cgroups may be of the mixed kind: the machine gets a pure v2 tree of its own.
@@ -56,7 +56,7 @@ def root_file_system() -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         done = subprocess.run(
             ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", "bookworm",
-             str(unfinished), _MIRROR],
+             str(unfinished), MIRROR],
             capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import runpy
 import tarfile
 import tempfile
@@ -53,7 +54,7 @@ def another(
         further: what stands at the end of a file in addition, by its path.
         part: `agent` or `server`.
     """
-    built = next(artifacts.glob(f"pantau-{_NOW}-{part}-x86_64-*.tar"))
+    built = next(artifacts.glob(f"pantau-{_NOW}-{part}-{platform.machine()}-*.tar"))
     with tempfile.TemporaryDirectory() as scratch:
         wheels = Path(scratch)
         with tarfile.open(built) as tar:

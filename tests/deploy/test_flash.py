@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from tests.deploy.images import partitioned, root_begin
 from tests.deploy.machines import Machine, root_file_system
 from tests.deploy.town import SITES, Town, changed
 from tests.lab.net import Namespace, sh
@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
 
 _SITE = SITES[0]
 _BOOT_MB, _ROOT_MB = 16, 900
-_ROOT_BEGIN = (4 + _BOOT_MB) * 2**20
 _COMMISSIONED_S = 120.0
 
 
@@ -33,7 +32,7 @@ class Card(Machine):
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True)
-        sh("mount", "-o", f"loop,offset={_ROOT_BEGIN}", str(self.image), str(self.root))
+        sh("mount", "-o", f"loop,offset={root_begin(_BOOT_MB)}", str(self.image), str(self.root))
         try:
             self.boot()
         except BaseException:
@@ -57,21 +56,8 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a vendor ships: a boot and a root partition; keys, names and network are nobody's."""
     folder = tmp_path_factory.mktemp("image")
-    root, file = folder / "root.ext4", folder / "vendor.img"
-    sh("mkfs.ext4", "-q", "-d", str(root_file_system()), str(root), f"{_ROOT_MB}M")
-    with file.open("wb") as disk:
-        rows = [(0x0C, 4 * 2048, _BOOT_MB * 2048), (0x83, _ROOT_BEGIN // 512, _ROOT_MB * 2048)]
-        table = b"".join(
-            struct.pack("<B3sB3sII", 0, b"\xfe\xff\xff", kind, b"\xfe\xff\xff", begin, sectors)
-            for kind, begin, sectors in rows
-        )
-        disk.write(bytes(446) + table.ljust(64, b"\0") + b"\x55\xaa")
-        disk.truncate(_ROOT_BEGIN)
-    sh("dd", f"if={root}", f"of={file}", "bs=4M", f"seek={_ROOT_BEGIN}", "oflag=seek_bytes",
-       "conv=sparse,notrunc", "status=none")  # fmt: skip
-    with file.open("r+b") as disk:
-        disk.truncate(_ROOT_BEGIN + _ROOT_MB * 2**20)
-    root.unlink()
+    file = folder / "vendor.img"
+    partitioned(file, root_file_system(), boot_mb=_BOOT_MB, root_mb=_ROOT_MB)
     return file
 
 
@@ -108,7 +94,8 @@ def another(town: Town, device: Machine) -> Iterator[Machine]:
     for name in ("site.key", "site.pem"):
         shutil.copy(device.root / "etc/pantau" / name, stolen / name)
     device.halt()
-    device.network.ip("addr", "replace", "10.81.2.2/24", "dev", _cable(device.network))
+    cable = next(link for link in device.network.links() if link != "lo")
+    device.network.ip("addr", "replace", "10.81.2.2/24", "dev", cable)
     device.network.route("default", "10.81.2.1")
     public = (town.folder / "id.pub").read_text()
     with Machine(_SITE, town.folder / "another", device.network, public) as machine:
@@ -116,11 +103,6 @@ def another(town: Town, device: Machine) -> Iterator[Machine]:
         # What ssh keeps open leads to the machine that is gone.
         shutil.rmtree(town.folder / "cp", ignore_errors=True)
         yield machine
-
-
-def _cable(network: Namespace) -> str:
-    links = json.loads(network.ip("-json", "link"))
-    return next(str(link["ifname"]) for link in links if link["ifname"] != "lo")
 
 
 def _old_key(town: Town) -> str:

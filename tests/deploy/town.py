@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import re
 import shutil
 import signal
@@ -79,12 +80,19 @@ class Town:
         folder: where it all is.
         sites: those whose machines are there from the beginning; all are in the inventory.
         also: further machines with Debian, behind the sites'; in no inventory.
+        further: architectures that the agent is built for, besides this machine's own.
     """
 
     def __init__(
-        self, folder: Path, sites: tuple[str, ...] = SITES, also: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        sites: tuple[str, ...] = SITES,
+        *,
+        also: tuple[str, ...] = (),
+        further: tuple[str, ...] = (),
     ) -> None:
         self._sites = (*sites, *also)
+        self._further = further
         self.folder = folder
         self.inventory = folder / "inventory"
         self.machines: dict[str, Machine] = {}
@@ -235,10 +243,11 @@ class Town:
             for older in kept.parent.glob("*"):
                 if older != kept:
                     shutil.rmtree(older)
-            for extra in ("server", "agent"):
+            agents = [("agent", arch) for arch in (platform.machine(), *self._further)]
+            for extra, arch in (("server", platform.machine()), *agents):
                 done = subprocess.run(
                     [sys.executable, str(_ANSIBLE / "build.py"), "--extra", extra,
-                     "--out", str(kept)],
+                     "--arch", arch, "--out", str(kept)],
                     capture_output=True, text=True, timeout=600, check=False,
                 )  # fmt: skip
                 assert done.returncode == 0, done.stderr

@@ -76,6 +76,10 @@ class Namespace:
         """``ip`` within it."""
         return sh("ip", "-n", self.name, *arguments)
 
+    def links(self) -> list[str]:
+        """The names of its interfaces."""
+        return [str(link["ifname"]) for link in json.loads(self.ip("-json", "link"))]
+
     def run(self, *command: str) -> str:
         """The output of a command that must succeed, run within it."""
         return sh(*self.within(*command))

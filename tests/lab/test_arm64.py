@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.apt import arm64_apt
 from tests.lab.broker import Broker
 from tests.lab.city import toml
 from tests.lab.net import sh
@@ -48,20 +49,7 @@ def arm64(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _packages(folder: Path) -> list[Path]:
     """Debian's Python for arm64 with all it needs, downloaded by an apt of our own."""
-    for name in ("state/lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True)
-    (folder / "status").touch()
-    options = {
-        "Dir::State": folder / "state",
-        "Dir::State::status": folder / "status",
-        "Dir::Cache": folder / "cache",
-        "APT::Architecture": "arm64",
-        "APT::Architectures": "arm64",
-        "APT::Sandbox::User": "root",
-        "Debug::NoLocking": "1",
-    }
-    apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
-    _run([*apt, "update"], _APT_S)
+    apt = arm64_apt(folder)
     install = ["install", "-y", "--no-install-recommends", "--download-only"]
     _run([*apt, *install, "python3.11", "libgcc-s1", "libstdc++6"], _APT_S)
     return sorted((folder / "cache" / "archives").glob("*.deb"))

@@ -11,7 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,7 +86,7 @@ def run(kernel_folder: Path, folder: Path, init: str, within_s: float) -> str:
     """Boot the guest, let it play the story that `init` begins, and give all that it said."""
     [release] = (path.name for path in (kernel_folder / "lib/modules").iterdir())
     initramfs = folder / "initramfs"
-    initramfs.write_bytes(gzip.compress(b"".join(_initramfs(kernel_folder, release, init)), 1))
+    initramfs.write_bytes(gzip.compress(cpio(_initramfs(kernel_folder, release, init)), 1))
     console = f"console=ttyS0 quiet panic=-1 mitigations=off MODULES={kernel_folder}"
     command = [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max",
@@ -109,8 +109,8 @@ def run(kernel_folder: Path, folder: Path, init: str, within_s: float) -> str:
     return (folder / "console").read_text(errors="replace")
 
 
-def _initramfs(kernel_folder: Path, release: str, init: str) -> Iterator[bytes]:
-    """An archive in cpio's newc format: busybox, the first modules, and a script."""
+def _initramfs(kernel_folder: Path, release: str, init: str) -> Iterator[tuple[str, int, bytes]]:
+    """Busybox, the first modules, and a script: name, mode and content of each."""
     modules = []
     for name in _FIRST_MODULES:
         lines = sh("modprobe", "-d", str(kernel_folder), "-S", release, "--show-depends", name)
@@ -120,13 +120,21 @@ def _initramfs(kernel_folder: Path, release: str, init: str) -> Iterator[bytes]:
     assert busybox is not None
     script = _BOOT.format(init=Path(__file__).with_name(init))
     for folder in ("bin", "modules", "proc", "sys", "dev", "new"):
-        yield _entry(folder, stat.S_IFDIR | 0o755, b"")
-    yield _entry("bin/busybox", stat.S_IFREG | 0o755, Path(busybox).read_bytes())
+        yield folder, stat.S_IFDIR | 0o755, b""
+    yield "bin/busybox", stat.S_IFREG | 0o755, Path(busybox).read_bytes()
     for path in modules:
-        yield _entry(f"modules/{path.name}", stat.S_IFREG | 0o644, path.read_bytes())
-    yield _entry("modules/list", stat.S_IFREG | 0o644, "\n".join(p.name for p in modules).encode())
-    yield _entry("init", stat.S_IFREG | 0o755, script.encode())
-    yield _entry("TRAILER!!!", 0, b"")
+        yield f"modules/{path.name}", stat.S_IFREG | 0o644, path.read_bytes()
+    yield "modules/list", stat.S_IFREG | 0o644, "\n".join(p.name for p in modules).encode()
+    yield "init", stat.S_IFREG | 0o755, script.encode()
+
+
+def cpio(entries: Iterable[tuple[str, int, bytes]]) -> bytes:
+    """An archive in cpio's newc format, which the kernel unpacks as its first root.
+
+    Args:
+        entries: name, mode and content of each file or folder.
+    """
+    return b"".join(_entry(*one) for one in (*entries, ("TRAILER!!!", 0, b"")))
 
 
 def _entry(name: str, mode: int, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
     card.py list  < asked.json   the cards of a run; nothing is looked at but the list itself
     card.py look  < card.json    what would refuse the card; changes nothing
+    card.py plan  < card.json    what would change on it; changes nothing
     card.py write < card.json    writes it: an image of its own, or a root that is mounted
 
 What goes in is JSON, since it holds passwords; what comes out is JSON as well. Exit code 1 with
@@ -42,10 +43,12 @@ def main(arguments: list[str]) -> int:
                 told: object = asked(wanted)
             case ["look"]:
                 told = look(wanted)
+            case ["plan"]:
+                told = plan(wanted)
             case ["write"]:
                 told = write(wanted)
             case _:
-                raise CardError("card: list, look or write")
+                raise CardError("card: list, look, plan or write")
     except CardError as err:
         print(err, file=sys.stderr)
         return 1
@@ -129,24 +132,27 @@ def look(wanted: dict[str, Any]) -> dict[str, object]:
     return {"architecture": found.architecture, "network": kind, "new": there is not card}
 
 
+def plan(wanted: dict[str, Any]) -> dict[str, object]:
+    """What `write` would change, gone through on the card or image as it is, read-only."""
+    told = look(wanted)
+    with mounted(Path(wanted["image"] if told["new"] else wanted["card"]), write=False) as path:
+        root = Root(path, dry=True)
+        _, host_key = _fill(root, wanted, system(path, Path(wanted["card"])))
+    return {**told, "changed": root.changed, "diff": root.diff, "host_key": host_key}
+
+
 def write(wanted: dict[str, Any]) -> dict[str, object]:
     """Write a card; says what changed there, and its ssh host key."""
     told, card = look(wanted), Path(wanted["card"])
     target = card.with_name(f".{card.name}.unfinished") if told["new"] else card
-    if told["new"]:
-        _run("cp", "--sparse=always", wanted["image"], str(target))
-        target.chmod(0o600)
     try:
+        if told["new"]:
+            target.unlink(missing_ok=True)
+            target.touch(mode=0o600)
+            _run("cp", "--sparse=always", wanted["image"], str(target))
         with mounted(target, write=True) as path:
-            found = system(path, card)
             root = Root(path)
-            root.release(_archive(wanted, found), wanted["version"], found.python)
-            root.identity(wanted["site"], wanted["authority"], wanted["ca"], wanted["days"])
-            judged = root.agent(wanted["files"], wanted["enable"], wanted["version"])
-            root.network(wanted["site"], checked(wanted["network"]), found.network)
-            root.names(wanted["site"], wanted["timezone"])
-            host_key = root.ssh(wanted["ssh_keys"])
-            root.clock()
+            judged, host_key = _fill(root, wanted, system(path, card))
             os.sync()
         if target is not card:
             there = card.parent.stat()
@@ -157,6 +163,18 @@ def write(wanted: dict[str, Any]) -> dict[str, object]:
             target.unlink(missing_ok=True)
         raise
     return {**told, "changed": root.changed, "judged": judged, "host_key": host_key}
+
+
+def _fill(root: Root, wanted: dict[str, Any], found: System) -> tuple[bool, str]:
+    """All that the device needs; whether its agent judged the configuration, and the host key."""
+    root.release(_archive(wanted, found), wanted["version"], found.python)
+    root.identity(wanted["site"], wanted["authority"], wanted["ca"], wanted["days"])
+    judged = root.agent(wanted["files"], wanted["enable"], wanted["version"])
+    root.network(wanted["site"], checked(wanted["network"]), found.network)
+    root.names(wanted["site"], wanted["timezone"])
+    host_key = root.ssh(wanted["ssh_keys"])
+    root.clock()
+    return judged, host_key
 
 
 def _sites(words: str, groups: dict[str, list[str]]) -> list[str]:

@@ -1,10 +1,12 @@
 """Writes what a site's device needs into a root file system, without running anything of it.
 
 Each file appears whole; what is right already stays as it is, and `Root.changed` tells the rest.
+A dry `Root` goes the same way and touches nothing.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import subprocess
@@ -37,11 +39,15 @@ _ASKS = ("userconfig.service", "regenerate_ssh_host_keys.service", "sshswitch.se
 
 
 class Root:
-    """The root file system of a card, mounted at `path`."""
+    """The root file system of a card, mounted at `path`; where it is `dry` nothing is written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, dry: bool = False) -> None:
         self._path = path
+        self._dry = dry
         self.changed: list[str] = []
+        self.diff: list[str] = []
+        # Not yet anybody's: what a vendor gave to all must not stay one device's.
+        self._fresh = not (self._identity / "site.pem").exists()
 
     def owner(self) -> str:
         """The site that the card is, or nothing."""
@@ -59,20 +65,32 @@ class Root:
         at = f"/opt/pantau/{version}"
         folder = self._path / at[1:]
         if not (folder / ".complete-agent").exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            install(archive, folder, at, python)
             self.changed.append(at)
+            if not self._dry:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                install(archive, folder, at, python)
         self._link("opt/pantau/current", version)
         self._link("usr/local/bin/pantau-agent", "/opt/pantau/current/bin/pantau-agent")
 
     def identity(self, site: str, authority: str, ca: str, days: int) -> None:
         """Key and certificate; the key is made on the card and is nowhere else."""
         folder = self._identity
-        folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
-        fresh = not (folder / "site.pem").exists()
+        if not self._dry:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
+        if self._fresh:
+            # Two devices from one image must not be one machine. Before it has a certificate: a
+            # run that is cut off here begins with this again.
+            self._put(File("/etc/machine-id", "", 0o444))
+            for old in sorted((self._path / "etc/ssh").glob("ssh_host_*_key*")):
+                self._take(f"/etc/ssh/{old.name}")
         self._put(File("/etc/pantau/ca.pem", Path(authority, "ca.pem").read_text(), 0o644))
-        if not self._lasts(authority):
+        if self._lasts(authority):
+            return
+        self.changed.append("/etc/pantau/site.key")
+        if self._dry:
+            self.changed.append("/etc/pantau/site.pem")
+        else:
             key, request = folder / "site.key.new", folder / "request"
             key.touch(mode=0o600)
             key.chmod(0o600)
@@ -83,24 +101,19 @@ class Root:
             request.unlink()
             key.replace(folder / "site.key")
             self._put(File("/etc/pantau/site.pem", signed, 0o644))
-        if fresh:
-            # Two devices from one image must not be one machine.
-            self._put(File("/etc/machine-id", "", 0o444))
-            for old in (self._path / "etc/ssh").glob("ssh_host_*_key*"):
-                old.unlink()
 
     def agent(self, files: list[dict[str, Any]], enable: list[str], version: str) -> bool:
         """Configuration and units; whether the agent itself could judge its configuration here."""
         judged = False
         for one in files:
             file = File(one["path"], one["content"], int(one["mode"], 8))
-            if file.path.endswith("/agent.toml"):
+            if file.path.endswith("/agent.toml") and not self._dry:
                 judged = self._judge(file, version)
             self._put(file)
         for unit in enable:
             self._link(f"{_WANTS}/{unit}", f"/etc/systemd/system/{unit}")
-        drop_ins = self._path / "etc/systemd/system/pantau-agent.service.d"
-        drop_ins.mkdir(exist_ok=True)
+        if not self._dry:
+            (self._path / "etc/systemd/system/pantau-agent.service.d").mkdir(exist_ok=True)
         return judged
 
     def network(self, site: str, links: dict[str, dict[str, Any]], kind: str) -> None:
@@ -141,29 +154,31 @@ class Root:
         self._put(File("/etc/timezone", f"{timezone}\n", 0o644))
 
     def ssh(self, keys: list[str]) -> str:
-        """Logins by key alone; gives the host key, which is made here."""
+        """Logins by key alone; gives the host key, which is made here; none yet where it is dry."""
         for unit in _ASKS:
             if (self._path / _WANTS / unit).is_symlink():
-                (self._path / _WANTS / unit).unlink()
-                self.changed.append(f"/{_WANTS}/{unit}")
+                self._take(f"/{_WANTS}/{unit}")
         self._put(File("/etc/ssh/sshd_config.d/00-pantau.conf", _SSHD, 0o644))
-        (self._path / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+        if not self._dry:
+            (self._path / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
         lines = "".join(f"{key.strip()}\n" for key in keys)
         self._put(File("/root/.ssh/authorized_keys", lines, 0o600))
         self._enable("ssh.service")
         host_key = self._path / "etc/ssh/ssh_host_ed25519_key"
-        if not host_key.exists():
-            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(host_key))
+        if not host_key.exists() or (self._dry and self._fresh):
             self.changed.append("/etc/ssh/ssh_host_ed25519_key")
+            if self._dry:
+                return ""
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(host_key))
         return " ".join(host_key.with_suffix(".pub").read_text().split()[:2])
 
     def clock(self) -> None:
         """The earliest time that systemd believes: a Pi has no clock, and TLS needs one."""
         epoch = self._path / "usr/lib/clock-epoch"
         if not epoch.exists():
-            epoch.touch()
             self.changed.append("/usr/lib/clock-epoch")
-        elif self.changed:
+        if self.changed and not self._dry:
+            epoch.touch()
             os.utime(epoch, (time.time(),) * 2)
 
     @property
@@ -205,10 +220,16 @@ class Root:
         """Make a file what it should be."""
         target = self._path / file.path[1:]
         content = file.content.encode()
-        if target.is_file() and not target.is_symlink() and target.read_bytes() == content:
+        old = target.read_bytes() if target.is_file() and not target.is_symlink() else None
+        if old == content:
             if target.stat().st_mode & 0o7777 != file.mode:
-                target.chmod(file.mode)
                 self.changed.append(file.path)
+                if not self._dry:
+                    target.chmod(file.mode)
+            return
+        self.changed.append(file.path)
+        self._differs(file, (old or b"").decode(errors="replace"))
+        if self._dry:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.pantau")
@@ -216,7 +237,20 @@ class Root:
         unfinished.write_bytes(content)
         unfinished.chmod(file.mode)
         unfinished.replace(target)
-        self.changed.append(file.path)
+
+    def _differs(self, file: File, old: str) -> None:
+        """What is new in a file; what only root may read there is for nobody to read here."""
+        if file.mode & 0o044:
+            lines = (old.splitlines(), file.content.splitlines())
+            self.diff += difflib.unified_diff(*lines, file.path, file.path, lineterm="", n=1)
+        else:
+            self.diff.append(f"{file.path}: not shown, since it is for root alone")
+
+    def _take(self, path: str) -> None:
+        """Take a file away."""
+        self.changed.append(path)
+        if not self._dry:
+            (self._path / path[1:]).unlink()
 
     def _enable(self, unit: str) -> None:
         self._link(f"{_WANTS}/{unit}", f"/lib/systemd/system/{unit}")
@@ -225,10 +259,12 @@ class Root:
         link = self._path / place
         if link.is_symlink() and str(link.readlink()) == to:
             return
+        self.changed.append(f"/{place}")
+        if self._dry:
+            return
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(to)
-        self.changed.append(f"/{place}")
 
     def _openssl(self, *arguments: str | Path) -> None:
         _run("openssl", *arguments)
