@@ -16,7 +16,8 @@ of its handlers are replaced, because its public ones know no packet ids, and
 cost a task and a write for each message. docs/bench.md has the figures.
 """
 
-from server.mqtt.connection import Connection, Lost, Will, connect
+from server.mqtt.client import Will
+from server.mqtt.connection import Connection, Lost, connect
 from server.mqtt.incoming import Batch, Message
 from server.mqtt.login import Refused
 

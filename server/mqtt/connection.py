@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import gmqtt  # type: ignore[import-untyped]  # gmqtt carries no types
 
 from server.config import Mqtt
 from server.mqtt import login
+from server.mqtt.client import Client, Join, Will
 from server.mqtt.incoming import Batch, Incoming
 from server.mqtt.login import Refused
 from server.mqtt.outgoing import Outgoing
@@ -23,9 +24,6 @@ _ANSWER_S = 10.0
 _OTHER_VERSION_S = 3.0
 """The same while another version can still be tried: amqtt leaves MQTT 5 unanswered."""
 _CLOSE_S = 2.0
-_NEVER_S = 0xFFFF_FFFF
-_UNACKNOWLEDGED = 4000
-"""Most messages we take in before we acknowledge (MQTT 5; else the broker's setting counts)."""
 _REFUSED = 0x80
 """Codes of a SUBACK from here on are refusals."""
 _ENDED = {
@@ -41,17 +39,6 @@ logging.getLogger("gmqtt").setLevel(logging.CRITICAL + 1)
 
 class Lost(Exception):
     """The connection is gone; the text says why, as far as it is known."""
-
-
-class Will(NamedTuple):
-    """What the broker publishes, retained and at QoS 1, when we vanish."""
-
-    topic: str
-    payload: bytes
-
-
-Join = Callable[[Any, Any], Any]
-"""Takes asyncio's transport and its protocol, and gives what the protocol shall write to."""
 
 
 @asynccontextmanager
@@ -104,30 +91,6 @@ async def _first_of(*ends: asyncio.Future[Any], within_s: float) -> None:
     await asyncio.wait(ends, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
 
 
-class _Client(gmqtt.Client):  # type: ignore[misc]  # untyped, so the class is Any
-    """gmqtt's client for one connection, without its acknowledging and reconnecting."""
-
-    def __init__(self, client_id: str, will: Will, join: Join | None) -> None:
-        self._join = join
-        super().__init__(
-            client_id,
-            clean_session=False,
-            session_expiry_interval=_NEVER_S,
-            receive_maximum=_UNACKNOWLEDGED,
-            will_message=gmqtt.Message(will.topic, will.payload, qos=1, retain=True),
-        )
-
-    async def reconnect(self, delay: bool = False) -> None:
-        """Nothing: the caller of `connect` decides when to try again."""
-
-    async def _create_connection(self, *args: Any, **more: Any) -> Any:
-        """Let `join` stand in between before the first byte is sent."""
-        connection = await super()._create_connection(*args, **more)
-        if self._join is not None:
-            connection._transport = self._join(connection._transport, connection._protocol)
-        return connection
-
-
 class Connection:
     """One connection; `connect` makes it.
 
@@ -137,7 +100,7 @@ class Connection:
 
     def __init__(self, client_id: str, will: Will, join: Join | None = None) -> None:
         self.session_present = False
-        self._client = client = _Client(client_id, will, join)
+        self._client = client = Client(client_id, will, join)
         self._in = Incoming(client)
         self._out = Outgoing(client, failed=self._finish)
         client.on_connect = self._on_connect
