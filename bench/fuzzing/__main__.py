@@ -43,6 +43,7 @@ def main() -> int:
     )
     parser.add_argument("--payloads", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a folder for the samples")
     args = parser.parse_args()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # a folder in it
     with tempfile.TemporaryDirectory(prefix="pantau-fuzz-", dir=memory) as folder:
@@ -55,7 +56,8 @@ def main() -> int:
     print(f"RSS grew by {report.growth_mib:.1f} MiB in the second half")
     for what, count in report.found.most_common():
         print(f"FOUND {count:>7}  {what}")
-    report.save(RESULTS / "fuzz-findings.txt")
+    args.results.mkdir(exist_ok=True)
+    report.save(args.results / "fuzz-findings.txt")
     told = {
         "seed": args.seed,
         "payloads": report.payloads,
@@ -66,7 +68,7 @@ def main() -> int:
         "tenths_s": report.tenths_s,
         "found": report.found,
     }
-    (RESULTS / "fuzz.json").write_text(json.dumps(told, indent=1))
+    (args.results / "fuzz.json").write_text(json.dumps(told, indent=1))
     return int(bool(report.found) or report.growth_mib > GROWTH_MIB)
 
 
