@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
 import runpy
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -193,6 +196,47 @@ def test_an_image_that_is_packed_or_was_cut_is_refused(
     done = _run("write", {**wanted, "card": str(tmp_path / "new.img"), "image": str(packed)})
     assert "holds no partition with ext4; take the image of Raspberry Pi OS" in done.stderr
     assert not (tmp_path / "new.img").exists()
+
+
+def test_an_authority_that_has_expired_signs_no_card(
+    wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(wanted["authority"], old)
+    request = ("openssl", "req", "-new", "-key", str(old / "ca.key"), "-subj", "/CN=old")
+    csr = subprocess.run(request, capture_output=True, text=True, check=True).stdout
+    sign = ("openssl", "x509", "-req", "-signkey", str(old / "ca.key"), "-days", "0")
+    pem = subprocess.run(sign, input=csr, capture_output=True, text=True, check=True).stdout
+    (old / "ca.pem").write_text(pem)
+    before = sorted(Path(wanted["card"]).rglob("*"))
+    done = _run("write", {**wanted, "authority": str(old)})
+    assert f"{_SITE}: {old}/ca.pem has expired, or does so within a day; move" in done.stderr
+    assert sorted(Path(wanted["card"]).rglob("*")) == before
+
+
+def test_images_that_the_disk_has_no_room_for_are_refused_before_the_first(
+    wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    image, new = tmp_path / "vendor.img", tmp_path / "new.img"
+    image.write_bytes(bytes(2**20))
+    done = _run("write", {**wanted, "card": str(new), "image": str(image), "copies": 10**9})
+    assert f"{_SITE}: {tmp_path} has " in done.stderr
+    assert "1000000000 images need " in done.stderr
+    assert "make room, set flash_out to another disk, or flash fewer at a time" in done.stderr
+    assert not new.exists()
+
+
+def test_a_card_that_another_run_still_writes_is_left_to_it(wanted: dict[str, Any]) -> None:
+    root = Path(wanted["card"])
+    before = sorted(root.rglob("*"))
+    with_lock = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(with_lock, fcntl.LOCK_EX)
+        done = _run("write", wanted)
+    finally:
+        os.close(with_lock)
+    assert f"{_SITE}: {root} is still being written by another run; wait" in done.stderr
+    assert sorted(root.rglob("*")) == before
 
 
 def test_a_wheel_that_is_not_the_locked_one_is_refused(wanted: dict[str, Any]) -> None:

@@ -8,13 +8,14 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 from tests.deploy.machines import CACHE, Machine, making
 from tests.lab.net import Namespace, cable, sh
@@ -161,8 +162,11 @@ class Town:
                 until(lambda: when() or process.poll() is not None, _CUT_OFF_S, f"{book} to get on")
                 assert process.poll() is None, said.read_text()[-4000:]
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                # Ansible's workers have sessions of their own.
+                whole = psutil.Process(process.pid)
+                for one in (whole, *whole.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.kill()
                 process.wait()
 
     def checkout(self) -> Path:

@@ -13,6 +13,7 @@ appears under its name when it is complete. A second run changes nothing.
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -145,10 +146,10 @@ def write(wanted: dict[str, Any]) -> dict[str, object]:
     """Write a card; says what changed there, and its ssh host key."""
     told, card = look(wanted), Path(wanted["card"])
     target = card.with_name(f".{card.name}.unfinished") if told["new"] else card
+    alone = _alone(wanted["site"], target)  # for as long as this process lives
     try:
         if told["new"]:
-            target.unlink(missing_ok=True)
-            target.touch(mode=0o600)
+            os.fchmod(alone, 0o600)
             _run("cp", "--sparse=always", wanted["image"], str(target))
         with mounted(target, write=True) as path:
             root = Root(path)
@@ -163,6 +164,19 @@ def write(wanted: dict[str, Any]) -> dict[str, object]:
             target.unlink(missing_ok=True)
         raise
     return {**told, "changed": root.changed, "judged": judged, "host_key": host_key}
+
+
+def _alone(site: str, target: Path) -> int:
+    """A lock on what is written: a run that was cut off may not have ended here yet."""
+    how = os.O_RDONLY if target.exists() else os.O_RDONLY | os.O_CREAT
+    lock = os.open(target, how, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CardError(
+            f"{site}: {target} is still being written by another run; wait until it has ended"
+        ) from None
+    return lock
 
 
 def _fill(root: Root, wanted: dict[str, Any], found: System) -> tuple[bool, str]:
