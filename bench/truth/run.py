@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.truth import books
+from bench.truth.acks import AckWatch
 from bench.truth.centre import PANTAU, Centre
 from bench.truth.chaos import Act, Chaos, absences
 from bench.truth.listener import Listener
@@ -51,6 +52,8 @@ def play(
     window_s: float,
     acts: list[Act],
     pantau: Path = PANTAU,
+    settle_s: float = SETTLE_S,
+    stored_within_s: float = _STORED_WITHIN_S,
 ) -> Outcome:
     """Play and judge.
 
@@ -59,6 +62,8 @@ def play(
         simulator: the command that plays a story; ``--registry --story --config --journal
             --minutes --window-s`` are added.
         pantau: the command that is judged.
+        settle_s: how long it may take after the last event until all is told,
+        stored_within_s: and then, until all is stored.
         minutes: the story's length.
         acts: what breaks the centre meanwhile.
     """
@@ -72,6 +77,8 @@ def play(
         centre.ingest.start()
         if not listener.ingest_online.wait(60):
             raise RuntimeError(f"ingest did not come online\n{centre.ingest}")
+        acks = AckWatch(centre.broker.port, centre.database)
+        ends.callback(acks.close)
         begins = time.time() + story.start_after_s
         told = to_toml(story, "sites.csv", _iso(begins))
         (folder / "story.toml").write_text(told)
@@ -81,7 +88,13 @@ def play(
         for player in players:
             player.start()
             ends.callback(player.discard)
-        return _played(folder, centre, listener, players, expected, story, begins, minutes, acts)
+        outcome = _played(
+            *(folder, centre, listener, players, expected, story, begins, minutes, acts),
+            settle_s=settle_s,
+            stored_within_s=stored_within_s,
+        )
+        outcome.book_faults += acks.faults()
+        return outcome
 
 
 def _simulator(
@@ -114,6 +127,9 @@ def _played(
     begins: float,
     minutes: float,
     acts: list[Act],
+    *,
+    settle_s: float,
+    stored_within_s: float,
 ) -> Outcome:
     _pass_s(begins - time.time(), players)
     chaos = Chaos(centre, acts, lambda: listener.queue_depth, folder / "chaos.jsonl")
@@ -122,7 +138,7 @@ def _played(
     chaos.stop()
     if chaos.fault:
         raise RuntimeError("the chaos could not be carried out") from chaos.fault
-    _pass_s(SETTLE_S, players)
+    _pass_s(settle_s, players)
     heard = list(listener.heard)  # what comes later may be beyond the ledger as it is read now
     ledger = centre.ledger()
     status = json.loads(centre.pantau("status", "--json"))
@@ -130,7 +146,7 @@ def _played(
     error_s = _availability(centre, expected, played, begins)
     for player in players[1:]:  # real agents tell what they made once they have ended
         player.stop()
-    faults, made = _readings(folder, centre, expected)
+    faults, made = _readings(folder, centre, expected, stored_within_s)
     result = score(expected, played, heard, ledger)
     result.availability_error_s = error_s
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=1))
@@ -168,11 +184,13 @@ def _journal(folder: Path) -> books.Journal:
     return books.Journal(lines)
 
 
-def _readings(folder: Path, centre: Centre, expected: list[Expected]) -> tuple[list[str], int]:
+def _readings(
+    folder: Path, centre: Centre, expected: list[Expected], within_s: float
+) -> tuple[list[str], int]:
     """What is wrong with the readings made up to now, once they had time to arrive."""
     made = _journal(folder).made
     waiting = {site for one in expected if one.to_s is None for site in one.sites}
-    end = time.monotonic() + _STORED_WITHIN_S
+    end = time.monotonic() + within_s
     while True:
         kept = books.stored(centre.database)
         later = _journal(folder).made
