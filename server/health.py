@@ -18,7 +18,7 @@ Rules
  4. The will of the newest session starts a confirmation of
     ``offline_confirm_s``. A newer session or a live reading cancels it. The will
     of any other session is stale and ignored. A will is a sign of life as well: the
-    broker heard something no more than 1.5 keepalives before it.
+    broker heard something no more than 1.5 keepalives and 6 s before it.
  5. Without a sign of life for ``silence_windows`` windows of the site's last
     reading the site is offline.
  6. A clean end is no will: ``upgrade`` and ``reboot`` have ``planned_s``, once
@@ -50,7 +50,7 @@ from server import access_points, causes, flapping, troubles
 from server.events import Changed, Event, Opened, Resolved
 from server.model import Cause, Kind, Rules, Status
 
-_KEEPALIVES = 1.5  # without a packet, and the broker gives a connection up (MQTT 5, 3.1.2.10)
+_KEEPALIVES, _LATE_S = 1.5, 6.0  # so the broker gives up a connection (MQTT 5, 3.1.2.10; mosquitto)
 
 
 class Health(Struct, frozen=True, omit_defaults=True):
@@ -200,7 +200,7 @@ def meet(
     if health.status in (Status.OFFLINE, Status.UNKNOWN):
         return health, ()
     told_s = float("inf") if presence.keepalive_s is UNSET else presence.keepalive_s
-    heard_at = max(health.heard_at, now - _KEEPALIVES * told_s)
+    heard_at = max(health.heard_at, now - _KEEPALIVES * told_s - _LATE_S)
     return _replace(health, heard_at=heard_at, confirm_at=now + rules.offline_confirm_s), ()
 
 

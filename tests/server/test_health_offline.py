@@ -31,9 +31,9 @@ def test_a_will_makes_a_site_offline_once_it_is_confirmed() -> None:
 
 def test_an_outage_opens_when_the_broker_last_heard_of_the_site_by_its_keepalive() -> None:
     story = alive()
-    story.offline(1052.5, "one", keepalive_s=15)
+    story.offline(1058.5, "one", keepalive_s=15)
 
-    assert story.waits(1082.5)[0] == Opened(Kind.SITE_OFFLINE, 1030, 1082.5, ("connection lost",))
+    assert story.waits(1088.5)[0] == Opened(Kind.SITE_OFFLINE, 1030, 1088.5, ("connection lost",))
     assert (story.status, story.health.since) == ("offline", 1030)
 
 
