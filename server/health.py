@@ -33,6 +33,7 @@ Rules
  9. A trouble (see `server.troubles`) raised for ``raise_windows`` windows in a
     row makes the site degraded; ``clear_windows`` windows in a row beyond the
     clear threshold end it. Windows between the two thresholds restart both counts.
+    A window of an outage that is over, in which nothing far answered, does not count.
 10. Going offline ends what was degraded: one fault, one alert.
 11. A site whose status changes too often *flaps* (see `server.flapping`), whatever
     its status is meanwhile; a status that stood for ``flap_rest_s`` ends that.
@@ -46,7 +47,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from agent.wire import Envelope, Presence, Reading
-from server import access_points, causes, flapping, troubles
+from server import access_points, causes, flapping, live, troubles
 from server.events import Changed, Event, Opened, Resolved
 from server.model import Cause, Kind, Rules, Status
 
@@ -69,6 +70,7 @@ class Health(Struct, frozen=True, omit_defaults=True):
     parted: bool = False  # a clean end has counted since the last reading
     confirm_at: float | None = None  # a will is being confirmed until then
     planned_until: float = 0.0
+    returned_uptime_s: float = 0.0  # of the device, when it last came back
     patience_from: float = 0.0  # silence counts from here at the earliest
     seen: causes.LastSeen | None = None  # the newest live reading
     clients: int | None = None
@@ -105,27 +107,19 @@ def _silent_at(health: Health, rules: Rules) -> float:
     return max(heard_at + rules.silence_windows * window_s, health.planned_until)
 
 
-def is_live(health: Health, reading: Reading, envelope: Envelope, rules: Rules) -> bool:
-    """Rule 2: whether a reading speaks of now."""
-    if reading.boot != envelope.sent_boot:
-        return False
-    age_s = envelope.sent_uptime_s - reading.uptime_s
-    if age_s > rules.silence_windows * reading.window_s:
-        return False
-    seen = health.seen
-    if seen is None:
-        return True
-    if seen.stream == envelope.stream:
-        return reading.seq > seen.seq
-    return seen.boot != reading.boot or reading.uptime_s > seen.uptime_s
-
-
 def observe(health: Health, reading: Reading, envelope: Envelope, now: float, rules: Rules) -> Step:
     """The step that one stored reading makes; a late one makes none."""
-    if not is_live(health, reading, envelope, rules):
+    if not live.is_live(health.seen, reading, envelope, rules):
         return health, ()
     events: list[Event] = []
-    counts = troubles.count(health.troubles, reading, rules, now)
+    returned_s = health.returned_uptime_s
+    if health.status is Status.OFFLINE:
+        returned_s = envelope.sent_uptime_s
+    elif health.seen is not None and health.seen.boot != reading.boot:
+        returned_s = 0.0
+    counts = health.troubles
+    if not live.of_past_outage(reading, returned_s):
+        counts = troubles.count(counts, reading, rules, now)
     points = access_points.follow(health.points, reading, troubles.points_away(counts), now)
     raised = troubles.raised(counts)
     reasons = tuple([text for _, text in raised])
@@ -155,6 +149,7 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
         parted=False,
         confirm_at=None,
         planned_until=0.0,
+        returned_uptime_s=returned_s,
         seen=causes.LastSeen(
             reading.boot, envelope.stream, reading.seq, reading.uptime_s, reading.window_s
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pytest
@@ -286,3 +287,37 @@ def test_the_thresholds_are_those_of_the_rules() -> None:
     assert story.health.reasons == ("loss_ratio to world 0.51 above 0.5",)
     story.sees(2, {"ping": {"world": echoes(loss_ratio=0.4)}})
     assert story.status == "online"
+
+
+DEAD = {"ladder": {"gateway": "ok", "isp": "fail", "domestic": "fail", "world": "fail"}}
+
+
+def opened(step: Iterable[Event]) -> bool:
+    return any(isinstance(one, Opened) for one in step)
+
+
+def test_windows_of_an_outage_that_is_over_make_no_trouble() -> None:
+    story = Story(window_s=10.0)
+    story.reads(1000)
+    story.waits(1100)
+    # The line is back at 1105; what was measured before that comes in its order.
+    for at, taken_at in ((1106, 1092), (1107, 1102), (1114, 1112)):
+        assert not opened(story.reads(at, taken_at=taken_at, **DEAD))
+
+
+def test_a_line_that_is_dead_again_after_an_outage_is_a_trouble_after_three_whole_windows() -> None:
+    story = Story(window_s=10.0)
+    story.reads(1000)
+    story.waits(1100)
+    told = [opened(story.reads(at, **DEAD)) for at in (1110, 1120, 1130, 1140)]
+    assert told == [False, False, False, True]
+
+
+def test_a_new_boot_begins_with_its_own_uptime() -> None:
+    story = Story(window_s=10.0)
+    story.reads(5000)
+    story.waits(5100)
+    story.reads(5110)
+    story.device.restart("boot-2", 5110)
+    told = [opened(story.reads(at, **DEAD)) for at in (5120, 5130, 5140)]
+    assert told == [False, False, True]
