@@ -19,7 +19,7 @@ from bench.truth.chaos import Act, Chaos, absences
 from bench.truth.listener import Listener
 from bench.truth.score import Score, availability, score
 from bench.truth.story import Story, to_csv, to_toml
-from bench.truth.truth import Expected, as_json, expect
+from bench.truth.truth import Expected, as_json, down_s, expect, unseen
 from tests.lab.process import Service
 
 SETTLE_S = 90.0
@@ -143,12 +143,13 @@ def _played(
     ledger = centre.ledger()
     status = json.loads(centre.pantau("status", "--json"))
     played = _journal(folder).played
-    error_s = _availability(centre, expected, played, begins)
+    ends = time.time()
+    reported_s = _reported(centre, begins, ends)
     for player in players[1:]:  # real agents tell what they made once they have ended
         player.stop()
     faults, made = _readings(folder, centre, expected, stored_within_s)
     result = score(expected, played, heard, ledger)
-    result.availability_error_s = error_s
+    _availability(result, expected, played, reported_s, begins, ends)
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=1))
     real = set(story.real)
     apart = [one for one in expected if real and set(one.sites) <= real]
@@ -204,27 +205,35 @@ def _readings(
         time.sleep(1)
 
 
-def _availability(
-    centre: Centre,
-    expected: list[Expected],
-    played: dict[str, tuple[float, float | None]],
-    began: float,
-) -> dict[str, float]:
-    ends = time.time()
+def _reported(centre: Centre, began: float, ends: float) -> dict[str, float]:
+    """The seconds of down in the report, charged or not, by site."""
     text = centre.pantau(
         *("report", "availability", "--json", "--by", "site", "--zone", "WIB"),
         *("--from", _iso(began), "--to", _iso(ends)),
     )
-    said = {
+    return {
         row["site"]: 60 * (row["down_min"] + row["excluded_min"])
         for row in json.loads(text)["rows"]
     }
+
+
+def _availability(
+    result: Score,
+    expected: list[Expected],
+    played: dict[str, tuple[float, float | None]],
+    reported_s: dict[str, float],
+    began: float,
+    ends: float,
+) -> None:
     really = [
         replace(one, from_s=played[one.event][0], to_s=played[one.event][1])
         for one in expected
         if one.event in played
     ]
-    return availability(really, said, began, ends)
+    gone = unseen(really, {line.partition(" ")[0] for line in result.hidden})
+    result.unseen_s = sum(down_s(gone, began, ends).values())
+    seen = [one for one in really if one not in gone]
+    result.availability_error_s = availability(seen, reported_s, began, ends)
 
 
 def _iso(at: float) -> str:

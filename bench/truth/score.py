@@ -56,6 +56,7 @@ class Score:
     group_recall: list[float] = field(default_factory=list)
     alerts_per_event: dict[str, int] = field(default_factory=dict)
     availability_error_s: dict[str, float] = field(default_factory=dict)
+    unseen_s: float = 0.0  # of lost supply, while we were away: charged to nobody
 
     @property
     def cause_right_ratio(self) -> float | None:
@@ -200,6 +201,7 @@ def table(result: Score) -> str:
         f"group precision {_mean(result.group_precision)}, recall {_mean(result.group_recall)}",
         f"alerts for each event: {_spread(result.alerts_per_event.values())}",
         f"availability: {total_min:.2f} min of error in all, worst site {worst:+.1f} s",
+        f"supply lost and back in our absence, charged to nobody: {result.unseen_s / 60:.1f} min",
     ]
     for name in ("not_played", "missed", "false", "hidden", "cause_wrong"):
         lines += [f"{name}: {line}" for line in getattr(result, name)]

@@ -16,12 +16,13 @@ Rules, from the contract and from physics alone:
    Where the centre is broken is planned before the run as well.
 7. Down, by the contract, is a dead line or a lost supply that left evidence. The
    agent's own absence is unmeasured, and so is a supply that came back before
-   anybody could call it an outage.
+   anybody could call it an outage: no reading tells of it. Where that is because the
+   centre was away (rule 6), its minutes are scored apart, see `unseen`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from bench.truth.story import OF_CENTRE, Event, Story, sites_of
@@ -153,6 +154,15 @@ def down_s(expected: list[Expected], begin_s: float, end_s: float) -> dict[str, 
             for site in one.sites:
                 total[site] += max(0.0, to_s - max(begin_s, one.from_s))
     return total
+
+
+def unseen(expected: list[Expected], hidden: Collection[str]) -> list[Expected]:
+    """The lost supplies of rule 7 that nobody told since the centre was away (`hidden`)."""
+    return [
+        one
+        for one in expected
+        if one.down and one.what in _SUPPLY and not one.sure and one.event in hidden
+    ]
 
 
 def as_json(expected: list[Expected]) -> list[dict[str, object]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from bench.truth import books
 from bench.truth.score import Heard, availability, percentile, table
+from bench.truth.truth import unseen
 from tests.truth.recorded import RUN_S, T0, Recorded, faultless
 
 
@@ -145,3 +147,14 @@ def test_percentiles_are_samples() -> None:
 
 def _iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def test_only_what_was_hidden_by_our_absence_and_told_by_nobody_is_charged_to_nobody() -> None:
+    run = faultless()
+    lost = next(one for one in run.expected if one.what == "power_off" and one.down)
+    assert unseen([lost], {lost.event}) == [], "we were there: not charging it is an error"
+    hidden = replace(lost, sure=False)
+    assert unseen([hidden], set()) == [], "it was told, and has to be charged"
+    assert unseen([hidden], {lost.event}) == [hidden]
+    cut = replace(hidden, what="cable_cut")
+    assert unseen([cut], {cut.event}) == [], "its readings come from the spool"
