@@ -33,6 +33,12 @@ def main() -> int:
     parser.add_argument("--rest", action="store_true", help="no storm: start, and rest")
     parser.add_argument("--backlog-h", type=float, default=0.0)
     parser.add_argument("--processes", type=int, default=2, help="of the simulator")
+    parser.add_argument(
+        "--connects-per-s",
+        type=int,
+        default=0,
+        help="bound new connections, as the role does (root)",
+    )
     parser.add_argument("--folder", type=Path, help="keep everything here")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp(prefix="pantau-storms-"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.storming import certificates
+from bench.storming.bound import bounded
 from bench.storming.meter import Meter, Sample, cores, peak_rss_mib
 from bench.storming.probe import SITE, Probe
 from bench.storming.story import START_OVER_S, Phase, phases, story
@@ -37,8 +39,10 @@ class Run:
             self._certificates = certificates.sign(
                 authority, [*names, "_ingest", SITE], folder / "certificates"
             )
-        self.broker = Broker(folder / "broker", authority=authority)
-        self.broker.start()
+        self._ends = contextlib.ExitStack()
+        self.broker = self._ends.enter_context(Broker(folder / "broker", authority=authority))
+        if args.connects_per_s:
+            self._ends.enter_context(bounded(self.broker.port, args.connects_per_s))
         store = f'[store]\nurl = "sqlite:///{folder}/pantau.db"\n'
         config = folder / "server.toml"
         config.write_text(self._mqtt(authority, "_ingest") + store)
@@ -175,7 +179,7 @@ class Run:
             self.meter.close()
         self.probe.close()
         self.ingest.discard()
-        self.broker.__exit__(None, None, None)
+        self._ends.close()
 
 
 def _since(taken: list[Sample], from_at: float, holds: Any) -> float | None:

@@ -28,15 +28,15 @@ def phases(lossy: bool) -> list[Phase]:
     """What is measured, in its order."""
     found = [
         Phase("first start, over 60 s", 0, 90),
-        Phase("at rest", 100, 190),
-        Phase("broker restarted", 200, 350, restart=True),
-        Phase("power of all back", 440, 620),
+        Phase("at rest", 100, 160),
+        Phase("broker restarted", 170, 290, restart=True),
+        Phase("power of all back", 370, 490),
     ]
     if lossy:
         found += [
-            Phase("half lossy, at rest", 660, 750),
-            Phase("half lossy, broker restarted", 760, 910, restart=True),
-            Phase("half lossy, power of all back", 1000, 1180),
+            Phase("half lossy, at rest", 530, 590),
+            Phase("half lossy, broker restarted", 600, 720, restart=True),
+            Phase("half lossy, power of all back", 800, 920),
         ]
     return found
 

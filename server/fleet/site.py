@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 import time
 import uuid
 from dataclasses import replace
@@ -24,7 +25,7 @@ from agent.publish.presence import Here, presence
 from server.config import Mqtt
 from server.fleet.box import Box
 from server.fleet.tube import Tube, tube_time
-from server.mqtt import Connection, Lost, Refused, Will, connect
+from server.mqtt import Connection, Lost, Refused, Will, connect, tls
 
 MAX_IN_FLIGHT = 20
 """As the agent's own connection."""
@@ -54,6 +55,7 @@ class Site:
         version = "5" if settings.version == "auto" else settings.version
         username = settings.username or box.site
         self._settings = replace(settings, username=username, version=version)
+        self._secure: ssl.SSLContext | None = None
         self._chance = random.Random(f"site {box.site}")  # noqa: S311  # spreads load
         self._tubes: set[Tube] = set()
         self._runs = asyncio.Event()
@@ -178,10 +180,13 @@ class Site:
         will = Will(topic("presence"), presence(box.site, here, session, "offline", "lost"))
         heard = [topic(leaf) for leaf in ("settings", "commands")]
         with contextlib.suppress(Lost, Refused):
+            # Once, as an agent does: thousands of sites would read their files again and again.
+            self._secure = self._secure or tls(self._settings)
             async with connect(
                 *(self._settings, box.site, will, heard),
                 at_most_once=[topic("acks")],
                 join=self._join,
+                secure=self._secure,
             ) as connection:
                 self.connected = True
                 try:

@@ -19,7 +19,7 @@ cost a task and a write for each message. docs/bench.md has the figures.
 from server.mqtt.client import Will
 from server.mqtt.connection import Connection, Lost, connect
 from server.mqtt.incoming import Batch, Message
-from server.mqtt.login import Refused
+from server.mqtt.login import Refused, tls
 
 __all__ = [
     "Batch",
@@ -29,4 +29,5 @@ __all__ = [
     "Refused",
     "Will",
     "connect",
+    "tls",
 ]

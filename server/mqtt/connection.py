@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -50,12 +51,14 @@ async def connect(
     *,
     at_most_once: Sequence[str] = (),
     join: Join | None = None,
+    secure: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Connection]:
     """A connection with a persistent session, subscribed to `topics` at QoS 1.
 
     Args:
         at_most_once: further topics, at QoS 0.
         join: stands between protocol and transport, as a modelled line does.
+        secure: what `tls` made of these settings; None: the files are read anew.
 
     Left without an exception, it ends with a DISCONNECT, and the will stays
     silent. Left by an exception, a cancellation too, it is cut, and the will speaks.
@@ -64,7 +67,7 @@ async def connect(
         Refused: it did not come about.
         Lost: it was lost while subscribing.
     """
-    connection = await _opened(settings, client_id, will, join)
+    connection = await _opened(settings, client_id, will, join, secure)
     try:
         await connection._subscribe(settings, topics, at_most_once)
         yield connection
@@ -74,17 +77,24 @@ async def connect(
     await connection._close()
 
 
-async def _opened(settings: Mqtt, client_id: str, will: Will, join: Join | None) -> Connection:
+async def _opened(
+    settings: Mqtt,
+    client_id: str,
+    will: Will,
+    join: Join | None,
+    secure: ssl.SSLContext | None,
+) -> Connection:
     """The first version of MQTT that the broker accepts."""
     *preferred, last = _VERSIONS[settings.version]
     for version in preferred:
         try:
             connection = Connection(client_id, will, join)
-            return await connection._open(settings, client_id, version, _OTHER_VERSION_S)
+            return await connection._open(settings, client_id, version, _OTHER_VERSION_S, secure)
         except Refused as err:
             if not err.other_version:
                 raise
-    return await Connection(client_id, will, join)._open(settings, client_id, last, _ANSWER_S)
+    connection = Connection(client_id, will, join)
+    return await connection._open(settings, client_id, last, _ANSWER_S, secure)
 
 
 async def _first_of(*ends: asyncio.Future[Any], within_s: float) -> None:
@@ -195,10 +205,15 @@ class Connection:
     # Opening, waiting, ending.
 
     async def _open(
-        self, settings: Mqtt, client_id: str, version: int, within_s: float
+        self,
+        settings: Mqtt,
+        client_id: str,
+        version: int,
+        within_s: float,
+        made: ssl.SSLContext | None,
     ) -> Connection:
         host, port = login.address(settings)
-        secure = login.tls(settings) or False
+        secure = made or login.tls(settings) or False
         if settings.username is not None:
             self._client.set_auth_credentials(settings.username, login.password(settings))
         connecting = asyncio.ensure_future(
