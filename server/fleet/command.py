@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import multiprocessing
-import resource
 import shutil
 import signal
 import sys
@@ -15,27 +13,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from agent import wire
 from server import config
 from server.config import Mqtt
-from server.fleet import MOST_SITES, registry, story
+from server.fleet import MOST_SITES, preflight, registry, story
 from server.fleet.story import Story
 from server.fleet.worker import Share, shares, work
 from server.model import Site
-from server.mqtt import Lost, Refused, Will, connect
 from server.registry import CsvError
 from server.show import CommandError, UsageError
 
 _SITES_A_PROCESS = 3000
-_FILES_A_SITE = 4
-"""The spool's folder, its segment, a connection, and one that the broker has not yet given up."""
-_FILES_BESIDE = 64
-_PORTS_BESIDE = 200
-_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of our own is made in it
 _TELL_S = 5.0
 _END_S = 10.0
@@ -46,20 +40,27 @@ def run(args: argparse.Namespace) -> int:
     _check_usage(args)
     sites = _sites(args)
     if args.write_registry is not None:
-        args.write_registry.write_text(registry.to_csv(sites))
+        with preflight.usable(args.write_registry):
+            args.write_registry.write_text(registry.to_csv(sites), encoding="utf-8")
         return 0
     settings = config.load(args.config).mqtt
     # Every site logs in as itself; only where and how is taken over.
     settings = replace(settings, username=None, password_file=None, cert_file=None, key_file=None)
     told = _story(args, sites)
     mine = [site for site in sites if site.id not in told.real]
-    processes = args.processes or -(-len(mine) // _SITES_A_PROCESS)
-    _check_limits(len(mine), processes)
-    _check_certificates(args.certificates, mine)
-    _check_broker(args.certificates, settings, mine[0].id)
+    processes = min(len(mine), args.processes or -(-len(mine) // _SITES_A_PROCESS))
+    preflight.limits(len(mine), processes)
+    preflight.certificates(args.certificates, settings, mine)
+    if told.begins_at is not None and wire.epoch(told.begins_at) + args.minutes * 60 < time.time():
+        raise CommandError(f"{args.story}: fleet.begins_at is over by --minutes; set it anew")
+    preflight.broker(args.certificates, settings, mine[0].id)
+    if args.journal is not None:
+        with preflight.usable(args.journal), args.journal.open("a"):
+            pass
     begins = time.time() + told.start_after_s
     if told.begins_at is not None:
         begins = wire.epoch(told.begins_at)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the play takes it
     with _folder(args.spools) as spools:
         cast = [
             _share(args, mine[n::processes], told, settings, spools, begins)
@@ -115,58 +116,12 @@ def _text(file: Path) -> str:
         raise CommandError(f"{file}: {reason}; look at the name") from None
 
 
-def _check_limits(sites: int, processes: int) -> None:
-    """Refuse what would run out of descriptors or ports midway."""
-    needed = -(-sites // processes) * _FILES_A_SITE + _FILES_BESIDE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if needed > soft:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(needed, hard)))
-        except (ValueError, OSError):
-            raise CommandError(
-                f"{sites} sites in {processes} processes need {needed} open files each, and"
-                f" {hard} are allowed; give --processes {-(-sites * 5 // max(1, hard))} or more,"
-                " or raise the limit (ulimit -n)"
-            ) from None
-    low, high = (int(word) for word in _PORTS.read_text().split())
-    if sites + _PORTS_BESIDE > high - low:
-        raise CommandError(
-            f"{sites} sites need as many ports, and {high - low} are there;"
-            ' widen them: sysctl -w net.ipv4.ip_local_port_range="10000 65000"'
-        )
-
-
-def _check_certificates(folder: Path | None, sites: list[Site]) -> None:
-    if folder is None:
-        return
-    for site in sites:
-        for file in (folder / f"{site.id}.crt", folder / f"{site.id}.key"):
-            if not file.is_file():
-                raise CommandError(f"{file}: not there; each site needs its own")
-
-
-def _check_broker(folder: Path | None, settings: Mqtt, site: str) -> None:
-    """Log in once as one of the sites, and leave in order."""
-    own = replace(settings, username=site)
-    if folder is not None:
-        own = replace(own, cert_file=folder / f"{site}.crt", key_file=folder / f"{site}.key")
-
-    async def look() -> None:
-        acks = [wire.site_topic(site, "acks")]
-        will = Will(wire.site_topic(site, "presence"), b"")
-        async with connect(own, site, will, acks):
-            pass
-
-    try:
-        asyncio.run(look())
-    except (Refused, Lost) as err:
-        raise CommandError(str(err)) from None
-
-
 @contextmanager
 def _folder(given: Path | None) -> Iterator[Path]:
     if given is not None:
-        given.mkdir(parents=True, exist_ok=True)
+        with preflight.usable(given):
+            given.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=given).close()
         yield given
         return
     made = tempfile.mkdtemp(prefix="pantau-fleet-", dir=_MEMORY if _MEMORY.is_dir() else None)
@@ -192,6 +147,7 @@ def _share(
         begins=begins,
         ends=begins + args.minutes * 60,
         spools=spools,
+        spools_stay=args.spools is not None,
         journal=args.journal,
         certificates=args.certificates,
         starts_over_s=args.starts_over_s,
@@ -203,7 +159,21 @@ def _play(cast: list[Share], sites: int, *, as_json: bool) -> int:
     """Run the processes to their end, and show how they stand."""
     context = multiprocessing.get_context("spawn")
     pipes: list[Pipe] = []
-    players = []
+    players: list[SpawnProcess] = []
+    ending = False
+
+    def end(*_: object) -> None:
+        nonlocal ending
+        ending = True
+        for player in players:
+            if player.is_alive():
+                player.terminate()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    # Ctrl-C reaches the players as well, who may not yet be able to take it.
+    resource_tracker.ensure_running()  # started later, it would let Ctrl-C through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     for share in cast:
         ours, theirs = context.Pipe(duplex=False)
         player = context.Process(target=work, args=(share, theirs.send), daemon=True)
@@ -212,17 +182,17 @@ def _play(cast: list[Share], sites: int, *, as_json: bool) -> int:
         pipes.append(ours)
         players.append(player)
 
-    def end(*_: object) -> None:
-        for player in players:
-            if player.is_alive():
-                player.terminate()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if ending:
+        end()
     _show(pipes, sites, as_json=as_json)
     end()
     for player in players:
         player.join(_END_S)
+    for player in players:
+        if player.is_alive():
+            player.kill()
+            player.join()
     if any(player.exitcode not in (0, -signal.SIGTERM) for player in players):
         raise CommandError("simulate: a process of the fleet ended by a fault; it is told above")
     return 0

@@ -14,15 +14,16 @@ import time
 import uuid
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from agent import schedule, wire
-from agent.publish.drain import Batch, Range, held_of
+from agent.publish.drain import Batch, Range
 from agent.publish.pace import Pace
 from agent.publish.presence import Here, presence
 from server.config import Mqtt
+from server.fleet import commands
 from server.fleet.box import Box
 from server.fleet.tube import Tube, tube_time
 from server.mqtt import Connection, Lost, Refused, Will, connect, tls
@@ -34,24 +35,24 @@ _SYN_S = 5.0
 _STEADY_S = 30.0
 
 
-class _Resend(msgspec.Struct, frozen=True):
-    """The arguments of the command ``resend``."""
-
-    first: int = msgspec.field(name="from")
-    last: int = msgspec.field(name="to")
-    stream: str | None = None
+Plight = Literal["dark", "dead", "hung"]
+"""What stands against an agent: no power, no process, or a process that hangs."""
+BEGINNING = None
+"""Stands for the event that ends as the fleet is started."""
 
 
 class Site:
-    """A site that lives until `run` is cancelled. It begins without power.
+    """A site that lives until `run` is cancelled. It waits for the end of `BEGINNING`.
 
     Args:
         box: its device and line.
         settings: how it reaches the broker, with its own identity.
+        first: what stands against it at first; ``dead`` where the device runs already.
     """
 
-    def __init__(self, box: Box, settings: Mqtt) -> None:
+    def __init__(self, box: Box, settings: Mqtt, first: Plight = "dark") -> None:
         self.box = box
+        self._plight: dict[str | None, Plight] = {BEGINNING: first}
         version = "5" if settings.version == "auto" else settings.version
         username = settings.username or box.site
         self._settings = replace(settings, username=username, version=version)
@@ -76,31 +77,40 @@ class Site:
 
     # What happens to it
 
-    def start(self) -> None:
-        """The device is switched on, and its agent starts."""
-        self.box.power_on(tube_time())
-        self.start_agent()
+    def suffer(self, event: str, plight: Plight) -> None:
+        """An event begins: nobody is told where power fails; a killed process' kernel hangs up."""
+        if plight == "hung":
+            if self._runs.is_set():
+                self._plight[event] = plight
+                self._freeze(True)
+            return
+        self._plight[event] = plight
+        if plight == "dark":
+            for tube in self._tubes:
+                tube.vanish()
+        self._kill_agent()
 
-    def start_agent(self) -> None:
-        """The agent's process starts."""
-        self.box.start_agent(tube_time())
-        self._runs.set()
+    def relieve(self, event: str | None) -> None:
+        """An event is over; others that last still stand against the agent."""
+        ended, left = self._plight.pop(event, None), self._plight.values()
+        if ended == "dark" and "dark" not in left:
+            self.box.power_on(tube_time())
+        if ended == "hung" and "hung" not in left:
+            self._freeze(False)
+        if ended in ("dark", "dead") and not left:
+            self.box.start_agent(tube_time())
+            self._runs.set()
 
-    def lose_power(self) -> None:
-        """Device and agent are gone, and nobody is told."""
-        for tube in self._tubes:
-            tube.vanish()
-        self.kill_agent()
-
-    def kill_agent(self) -> None:
-        """The agent's process is gone; its kernel closes what it had open."""
+    def _kill_agent(self) -> None:
+        """The agent's process is gone; the next one does not hang."""
         self._runs.clear()
-        self.freeze(False)
+        self._plight = {event: one for event, one in self._plight.items() if one != "hung"}
+        self._freeze(False)
         if self._session is not None:
             self._session.cancel()
         self.box.kill_agent()
 
-    def freeze(self, frozen: bool) -> None:
+    def _freeze(self, frozen: bool) -> None:
         """The agent's process hangs, or goes on."""
         if frozen == (not self._awake.is_set()):
             return
@@ -145,9 +155,14 @@ class Site:
                 await self._runs.wait()
                 attempt = 0
             began_s = tube_time()
-            if await self._reaches_broker():
+            reached = await self._reaches_broker()
+            await self._awake.wait()
+            if reached and self._runs.is_set():  # it may have died while it waited
                 self._session = asyncio.create_task(self._hold_session())
-                await asyncio.wait({self._session})
+                try:
+                    await asyncio.wait({self._session})
+                finally:
+                    self._session.cancel()
                 if not self._session.cancelled():
                     self._session.result()
                 self._session = None
@@ -269,20 +284,10 @@ class Site:
             pace.acknowledged(wire.decode(wire.Ack, payload))
         elif leaf == "commands":
             command = wire.decode(wire.Command, payload, site=self.box.site)
-            if command.do == "resend":
-                self._resend(command)
-            answer = wire.Reply(
-                v=wire.VERSION, site=self.box.site, id=command.id, ok=command.do == "resend"
-            )
-            connection.publish(wire.site_topic(self.box.site, "replies"), wire.encode(answer))
+            spool = self.box.spool
+            assert spool is not None
+            reply, held = commands.obey(command, spool.streams(), spool.newest)
+            if held is not None:
+                self._asked.append(held)
+            connection.publish(wire.site_topic(self.box.site, "replies"), wire.encode(reply))
         self._news.set()
-
-    def _resend(self, command: wire.Command) -> None:
-        assert self.box.spool is not None
-        given = {name: msgspec.json.decode(raw) for name, raw in command.args.items()}
-        asked = msgspec.convert(given, _Resend)
-        newest = self.box.spool.newest
-        stream = asked.stream or (newest[0] if newest else "")
-        held = held_of(self.box.spool.streams(), Range(stream, asked.first, asked.last))
-        if held is not None:
-            self._asked.append(held)

@@ -13,6 +13,7 @@ import random
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from server.model import Site
 
@@ -55,7 +56,7 @@ class Event:
         lasts_s: None: for good.
         sites: whom it strikes; empty for an event of the centre.
         value: its parameter, where it takes one.
-        points: the access points that it strikes, for ``access_point_off``.
+        points: the access points that ``access_point_off`` strikes; empty: the first of each site.
     """
 
     id: str
@@ -91,7 +92,7 @@ def parse(name: str, text: str, sites: Sequence[Site]) -> Story:
     """
     try:
         raw = _of_csv(text) if name.endswith(".csv") else tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, csv.Error) as err:
+    except (ValueError, RecursionError, csv.Error) as err:  # tomllib's own is a ValueError
         raise BadStory(f"{name}: {err}; it has to be TOML, or CSV in a file named .csv") from None
     known = {"seed", "start_after_s", "fleet", "event"}
     if unknown := sorted(raw.keys() - known):
@@ -103,24 +104,42 @@ def parse(name: str, text: str, sites: Sequence[Site]) -> Story:
         raise BadStory(f"{name}: unknown key fleet.{unknown[0]}; remove it")
     ids = {site.id for site in sites}
     real = fleet.get("real", [])
-    if stranger := next((site for site in real if site not in ids), None):
+    if not isinstance(real, list):
+        raise BadStory(f"{name}: fleet.real is {real!r}; it has to be a list of sites")
+    if stranger := next((str(site) for site in real if str(site) not in ids), None):
         raise BadStory(f"{name}: fleet.real: no site {stranger!r} in the registry")
     events = [_event(name, number, row, sites) for number, row in enumerate(rows, 1)]
     if twice := _twice(event.id for event in events):
         raise BadStory(f"{name}: event {twice!r} stands there twice; give each an id of its own")
-    begins_at = fleet.get("begins_at")
     return Story(
         tuple(sorted(events, key=lambda event: event.at_s)),
         _number(f"{name}: start_after_s", raw.get("start_after_s", 0.0)),
-        None if begins_at is None else str(begins_at),
+        None if "begins_at" not in fleet else _begins_at(name, fleet["begins_at"]),
         frozenset(real),
     )
 
 
 def _of_csv(text: str) -> dict[str, object]:
     """Each row an event; empty cells are absent."""
-    rows = csv.DictReader(io.StringIO(text), strict=True)
-    return {"event": [{k: v for k, v in row.items() if k is not None and v} for row in rows]}
+    rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), strict=True)
+    events = []
+    for row in rows:
+        if None in row:
+            raise ValueError(f"line {rows.line_num} has more cells than the header")
+        events.append({key: cell for key, cell in row.items() if cell})
+    return {"event": events}
+
+
+def _begins_at(name: str, given: object) -> str:
+    text = given.isoformat() if isinstance(given, datetime) else str(given)
+    try:
+        zone = datetime.fromisoformat(text).tzinfo
+    except ValueError:
+        zone = None
+    if zone is None:
+        mend = 'it has to be a time with its zone, as "2026-01-31T08:00:00Z"'
+        raise BadStory(f"{name}: fleet.begins_at is {text!r}; {mend}")
+    return text
 
 
 def _twice(ids: Iterable[str]) -> str | None:
@@ -172,8 +191,6 @@ def _struck(
     else:
         column = "id" if by[0] == "site" else by[0]
         struck = [site for site in sites if getattr(site, column) == target]
-        if struck and row["what"] == "access_point_off":
-            points = tuple(point for site in struck for point in points_of(site)[:1])
     if not struck:
         raise BadStory(f"{place}: no site in the registry has {by[0]} {row[by[0]]!r}")
     return struck, points
@@ -187,7 +204,7 @@ def points_of(site: Site) -> tuple[str, ...]:
 def _number(place: str, value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]  # what is no number is refused below
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not (0 <= number < 1e9):
         raise BadStory(f"{place} is {value!r}; it has to be a number from 0 on")
@@ -202,7 +219,7 @@ def made_up(seed: int, sites: Sequence[Site], *, events: int, over_s: float) -> 
         of_many = chance.random() < _MANY_RATIO
         what = chance.choice([one for one in EVENTS if (one in OF_MANY) == of_many])
         site = chance.choice(sites)
-        struck, points = [site], points_of(site)[:1] if what == "access_point_off" else ()
+        struck = [site]
         if what in OF_MANY:
             shared = getattr(site, OF_MANY[what])
             struck = [one for one in sites if getattr(one, OF_MANY[what]) == shared]
@@ -214,7 +231,6 @@ def made_up(seed: int, sites: Sequence[Site], *, events: int, over_s: float) -> 
                 what,
                 tuple(one.id for one in struck),
                 DEFAULTS[EVENTS[what] or "offset_s"] if EVENTS[what] else 0.0,
-                points,
             )
         )
     return Story(tuple(sorted(made, key=lambda event: event.at_s)))

@@ -40,7 +40,7 @@ class _Way:
             self._deliver(data)
             return
         self._waiting.append((now_s + delay_s, data))
-        if not held:
+        if not held and self._stuck_s is None:  # else the next retransmission takes it along
             self._wake(self._waiting[0][0])
 
     def mended(self, at_s: float) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -14,17 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from agent import wire
+from agent.spool import SpoolError
 from server.config import Mqtt
 from server.fleet.backlog import fill
 from server.fleet.box import Box
 from server.fleet.link import Link, What
-from server.fleet.site import Site
+from server.fleet.site import BEGINNING, Plight, Site
 from server.fleet.story import Event
 from server.fleet.tube import tube_time
 
 _TELL_S = 1.0
 _CUTS = ("cable_cut", "isp_down", "backhaul_down")
-_DARK = ("power_off", "district_power_down")
+_PLIGHTS: dict[str, Plight] = {
+    "power_off": "dark",
+    "district_power_down": "dark",
+    "agent_killed": "dead",
+    "agent_hung": "hung",
+}
 _LINES: dict[str, What] = {"link_lossy": "lossy", "link_slow": "slow"}
 
 
@@ -36,6 +45,7 @@ class Share:
         sites: id and access points of each.
         events: those that strike one of them.
         begins: story time 0, seconds since 1970; `ends` is the end of the play.
+        spools_stay: the spools are somebody's; else they go at the end.
         certificates: a folder with SITE.crt and SITE.key of each; None: none.
         starts_over_s: the sites are switched on one after another over this long.
         backlog_s: each begins with the readings of so long a time that nobody has.
@@ -48,6 +58,7 @@ class Share:
     begins: float
     ends: float
     spools: Path
+    spools_stay: bool
     journal: Path | None
     certificates: Path | None
     starts_over_s: float = 0.0
@@ -97,7 +108,8 @@ class Play:
             self.journal.reading(site, stream, seq, begin, end)
 
         box = Box(site, Link(site), share.spools / site, share.window_s, points, made)
-        return Site(box, settings)
+        # With a backlog its device has run for long, and only the agent waits.
+        return Site(box, settings, "dead" if share.backlog_s else "dark")
 
     async def run(self) -> None:
         """Play to the end, or until SIGTERM."""
@@ -111,6 +123,9 @@ class Play:
         if self._share.backlog_s:
             for site in self.sites.values():
                 fill(site.box, self._share.backlog_s, tube_time(), time.time())
+                await asyncio.sleep(0)  # hears SIGTERM
+                if stop.is_set():
+                    return
             self._tell({"filled": True})
         # These end with the play alone, or by a fault; the story's own tasks end by and by.
         lasting: list[asyncio.Task[Any]] = [
@@ -119,6 +134,8 @@ class Play:
         lasting += [asyncio.create_task(stop.wait()), asyncio.create_task(self._report())]
         passing = [asyncio.create_task(self._happen(event)) for event in self._share.events]
         passing.append(asyncio.create_task(self._start()))
+        for task in passing:
+            task.add_done_callback(lambda one: stop.set() if _faults([one]) else None)
         gc.freeze()
         left_s = max(0.0, self._share.ends - time.time())
         done, _ = await asyncio.wait(lasting, timeout=left_s, return_when="FIRST_COMPLETED")
@@ -126,17 +143,14 @@ class Play:
         for task in (*lasting, *passing):
             task.cancel()
         await asyncio.gather(*lasting, *passing, return_exceptions=True)
-        for task in done:
-            task.result()
+        for fault in _faults([*done, *passing]):
+            raise fault
 
     async def _start(self) -> None:
         """Switch the devices on, evenly over the time that it may take."""
         step_s = self._share.starts_over_s / max(1, len(self.sites))
         for site in self.sites.values():
-            if self._share.backlog_s:  # the device ran all the time
-                site.start_agent()
-            else:
-                site.start()
+            site.relieve(BEGINNING)
             await asyncio.sleep(step_s)
 
     async def _happen(self, event: Event) -> None:
@@ -172,6 +186,11 @@ class Play:
                 return  # who started us is gone
 
 
+def _faults(tasks: Iterable[asyncio.Task[Any]]) -> list[BaseException]:
+    ended = (task.exception() for task in tasks if task.done() and not task.cancelled())
+    return [fault for fault in ended if fault is not None]
+
+
 def begin(site: Site, event: Event, now_s: float) -> None:
     """Let it begin at one site."""
     box = site.box
@@ -179,16 +198,12 @@ def begin(site: Site, event: Event, now_s: float) -> None:
         box.link.begin(event.id, "cut", now_s)
     elif event.what in _LINES:
         box.link.begin(event.id, _LINES[event.what], now_s, event.value)
-    elif event.what in _DARK:
-        site.lose_power()
-    elif event.what == "agent_killed":
-        site.kill_agent()
-    elif event.what == "agent_hung":
-        site.freeze(True)
+    elif event.what in _PLIGHTS:
+        site.suffer(event.id, _PLIGHTS[event.what])
     elif event.what == "clock_wrong":
         box.clock_off_s[event.id] = event.value
     elif event.what == "access_point_off":
-        box.points_off[event.id] = frozenset(event.points)
+        box.points_off[event.id] = frozenset(event.points or box.points[:1])
 
 
 def end(site: Site, event: Event, now_s: float) -> None:
@@ -197,12 +212,8 @@ def end(site: Site, event: Event, now_s: float) -> None:
     if event.what in _CUTS or event.what in _LINES:
         box.link.end(event.id, now_s)
         site.mended()
-    elif event.what in _DARK:
-        site.start()
-    elif event.what == "agent_killed":
-        site.start_agent()
-    elif event.what == "agent_hung":
-        site.freeze(False)
+    elif event.what in _PLIGHTS:
+        site.relieve(event.id)
     elif event.what == "clock_wrong":
         box.clock_off_s.pop(event.id, None)
     elif event.what == "access_point_off":
@@ -217,7 +228,22 @@ def work(share: Share, tell: Any) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when it is over
     gc.set_threshold(50_000, 50, 50)
-    asyncio.run(Play(share, tell).run())
+    try:
+        asyncio.run(Play(share, tell).run())
+    except SpoolError as err:
+        raise SystemExit(f"pantau: {err}") from None
+    finally:
+        parent = multiprocessing.parent_process()
+        if not share.spools_stay and parent is not None and not parent.is_alive():
+            _clear(share)
+
+
+def _clear(share: Share) -> None:
+    """Who started us was killed, so nobody else puts the spools away."""
+    for site, _ in share.sites:
+        shutil.rmtree(share.spools / site, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty: others still play
+        share.spools.rmdir()
 
 
 def shares(events: Iterable[Event], sites: set[str]) -> tuple[Event, ...]:
