@@ -142,5 +142,11 @@ class Compare:
         ).fetchone()
         return str(found[0]) if found else None
 
+    @property
+    def rows(self) -> int:
+        """How many rows lie in quarantine."""
+        found = self._eyes.execute("SELECT count(*) FROM quarantine").fetchone()
+        return int(found[0])
+
     def close(self) -> None:
         self._eyes.close()

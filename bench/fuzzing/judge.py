@@ -551,6 +551,16 @@ def _plain(payload: bytes) -> str:
         raise Breach("not UTF-8") from None
 
 
+def inflated(payload: bytes) -> bytes:
+    """What stands in it, as far as it can be read; empty where it cannot."""
+    if payload[:1] != b"\x78":
+        return payload
+    try:
+        return zlib.decompressobj().decompress(payload, LIMIT + 1)
+    except zlib.error:
+        return b""
+
+
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     return found if len(found) == len(pairs) else Doubled(found)
