@@ -422,6 +422,7 @@ _PARTS: dict[str, Check] = {
         boot=_text,
         uptime_s=_some,
         settings_revision=_count,
+        keepalive_s=_some,
         reason=_one_of("lost", "stopped", "upgrade", "reboot"),
         problem=_text,
     ),
