@@ -100,7 +100,6 @@ class AgentSide:
         reply: wire.Reply | None = None
         try:
             if leaf == "acks":
-                self._publisher._acked = None
                 self._publisher._receive(leaf, payload, False)
             else:
                 reply = self._control.handle(leaf, payload, False, now)

@@ -40,6 +40,7 @@ def class_of(reason: str) -> str:
 class Report:
     """One run."""
 
+    growth_limit_mib: float = GROWTH_MIB
     payloads: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -59,6 +60,11 @@ class Report:
     @property
     def growth_mib(self) -> float:
         return growth_mib(self.rss_mib)
+
+    @property
+    def bad(self) -> bool:
+        """Whether anything came of it that must not be."""
+        return bool(self.found) or self.growth_mib > self.growth_limit_mib
 
     def save(self, path: Path) -> None:
         """Keep the examples."""

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.fuzzing.agent_side import AgentSide
+from bench.fuzzing.compare import Message
 from bench.fuzzing.findings import Report, rss_mib
-from bench.fuzzing.ingest_side import IngestSide, Message
-from bench.fuzzing.mutate import Mutator
-from bench.fuzzing.seeds import TO_AGENT, TO_SERVER, Seeds
+from bench.fuzzing.ingest_side import IngestSide
+from bench.fuzzing.seeds import TO_AGENT, Seeds
+from bench.fuzzing.traffic import Traffic
 
 BATCH = 500
 EPOCH = 20_000
@@ -24,16 +25,6 @@ _SITES = [f"fuzz-{n:04}" for n in range(40)]
 _AGENT = "fuzz-0001"
 _BEGIN = 1_790_000_000.0
 _SAMPLES = 100
-_LEAVES = (*TO_SERVER, *TO_AGENT)
-_WEIGHTS = (45, 12, 8, 10, 10, 15)
-_MARKER = "pantau/v1/server/ingest/marker"
-_ODD = (
-    *("pantau/v1/sites//{leaf}", "pantau/v1/sites/A/{leaf}", "pantau/v1/sites/-a/{leaf}"),
-    *("pantau/v1/sites/{site} /{leaf}", "pantau/v1/sites/é/{leaf}", "pantau/v1/sites/a/{leaf}"),
-    *("pantau/v1/sites/{site}\n/{leaf}", "pantau/v1/sites/_ops/{leaf}", _MARKER),
-    "pantau/v1/sites/" + "a" * 64 + "/{leaf}",
-    "pantau/v1/sites/" + "x" * 60_000 + "/{leaf}",
-)
 
 
 class Log(logging.Handler):
@@ -89,39 +80,29 @@ def _go(
     log: Log,
     say: Callable[[Report], None],
 ) -> None:
-    seeds, mutate = Seeds(rng, _SITES, _AGENT, agent.stream), Mutator(rng)
+    seeds = Seeds(rng, _SITES, _AGENT, agent.stream)
+    traffic = Traffic(rng, seeds)
     now = _BEGIN
     begun_s = time.monotonic()
     batch: list[Message] = []
-    sent: list[Message] = []
     while report.payloads < payloads:
         if report.payloads % EPOCH == 0:
             agent.begin()
             seeds.begin(now)
             ingest.restart(now)
-            sent = []
+            traffic.sent = []
         faulthandler.dump_traceback_later(STALL_S, exit=True)
         for _ in range(min(BATCH, payloads - report.payloads)):
             now += 0.02
-            leaf = rng.choices(_LEAVES, _WEIGHTS)[0]
-            site, tree = seeds.make(leaf, now)
-            payload = mutate(tree)
+            leaf, message = traffic.next(now)
             if leaf in TO_AGENT:
-                agent.take(leaf, payload, now, log.records)
+                agent.take(leaf, message.payload, now, log.records)
                 continue
-            topic = f"pantau/v1/sites/{site}/{leaf}"
-            if rng.random() < 0.02:
-                topic = rng.choice(_ODD).format(site=site, leaf=leaf)
-            message = Message(topic, payload, rng.random() < 0.05, now)
-            if sent and rng.random() < 0.03:  # once more, or on another's topic
-                message = message._replace(payload=rng.choice(sent).payload)
-                if rng.random() < 0.8:
-                    message = rng.choice(sent)._replace(received_at=now)
             batch.append(message)
         if rng.random() < 0.02:
             now += 300.0  # long enough for silences to run out
         ingest.take(batch, now)
-        sent = batch[:50]
+        traffic.sent = batch[:50]
         report.payloads += min(BATCH, payloads - report.payloads)
         log.records.clear()
         batch = []

@@ -422,6 +422,7 @@ _PARTS: dict[str, Check] = {
         boot=_text,
         uptime_s=_some,
         settings_revision=_count,
+        keepalive_s=_some,
         reason=_one_of("lost", "stopped", "upgrade", "reboot"),
         problem=_text,
     ),
@@ -549,6 +550,16 @@ def _plain(payload: bytes) -> str:
         return data.decode("utf-8", "strict")
     except UnicodeDecodeError:
         raise Breach("not UTF-8") from None
+
+
+def inflated(payload: bytes) -> bytes:
+    """What stands in it, as far as it can be read; empty where it cannot."""
+    if payload[:1] != b"\x78":
+        return payload
+    try:
+        return zlib.decompressobj().decompress(payload, LIMIT + 1)
+    except zlib.error:
+        return b""
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

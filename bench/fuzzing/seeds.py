@@ -138,6 +138,7 @@ class Seeds:
             "agent": "0.1.0",
             "boot": device.boot,
             "uptime_s": round(now - device.booted_at, 3),
+            "keepalive_s": rng.choice((2, 15, 60.5)),
         }
         if rng.random() < 0.5:
             told |= {"state": "offline"}

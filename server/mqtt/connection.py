@@ -196,6 +196,8 @@ class Connection:
 
     def _watch(self, keepalive_s: int) -> None:
         """Cut a dead connection: gmqtt would wait until what it cannot send is sent."""
+        if self._in.held:  # then it is we who do not listen
+            self._client._connection._last_data_in = time.monotonic()
         silent_s = time.monotonic() - self._client._connection._last_data_in
         if silent_s >= 2 * keepalive_s:
             self._cut(Lost(f"the broker was silent for {silent_s:.0f} s"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from gmqtt.mqtt.constants import MQTTCommands  # type: ignore[import-untyped]  # it has no types
@@ -13,6 +14,9 @@ _PAUSE_S = 0.005
 """A batch is complete when nothing arrived for this long."""
 _MAX_WAITING_BYTES = 32 << 20
 """Payloads taken in but not handed out; beyond it nothing more is read."""
+_LARGE_BYTES = 512 << 10
+_PART_S = 0.05
+"""What is read of a larger packet is handed on when nothing more came for this long."""
 
 
 class Message(NamedTuple):
@@ -58,21 +62,46 @@ class Incoming:
         self._enough = asyncio.Event()
         self._ended: Exception | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether we read nothing just now, because too much waits to be handed out."""
+        return not self._room.is_set()
+
     def opened(self) -> None:
         """The connection stands: from now on read only while there is room.
 
         gmqtt's reading loop is held, not the transport, which its stream reader
-        pauses and resumes by itself.
+        pauses and resumes by itself. The loop copies what it has of a packet with each
+        read, so of a large one it is given ever more at a time. And it takes whole packets
+        alone for signs of life; a large one over a slow line would never arrive.
         """
-        protocol = self._client._connection._protocol
-        read = protocol.read
+        connection = self._client._connection
+        read = connection._protocol.read
+        read_at = 0.0
+        unfinished_bytes = 0
 
-        async def read_when_room(size: int) -> bytes:
-            await self._room.wait()
+        async def part(size: int) -> bytes:
+            nonlocal read_at
             data: bytes = await read(size)
+            read_at = connection._last_data_in = time.monotonic()
             return data
 
-        protocol.read = read_when_room
+        async def read_when_room(size: int) -> bytes:
+            nonlocal unfinished_bytes
+            await self._room.wait()
+            if connection._last_data_in != read_at:  # a packet was complete since
+                unfinished_bytes = 0
+            parts = [await part(size)]
+            gathered_bytes = len(parts[0])
+            with suppress(TimeoutError):
+                while unfinished_bytes >= _LARGE_BYTES and gathered_bytes < unfinished_bytes:
+                    async with asyncio.timeout(_PART_S):
+                        parts.append(await part(size))
+                    gathered_bytes += len(parts[-1])
+            unfinished_bytes += gathered_bytes
+            return b"".join(parts)
+
+        connection._protocol.read = read_when_room
 
     async def next_batch(self, max_messages: int, gather_s: float) -> Batch:
         """At least one message; see `Connection.next_batch`."""

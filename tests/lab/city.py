@@ -210,7 +210,8 @@ class City:
 
         Numbers with a point stay text, so that they can be compared to the last digit.
         """
-        for line in self.pantau(*arguments, "--json").splitlines():
+        text = self.pantau(*arguments, "--json")
+        for line in text.removesuffix("\n").split("\n") if text else ():  # U+2028 ends no line
             yield json.loads(line, parse_float=str)
 
     def status(self) -> dict[str, str]:

@@ -113,9 +113,16 @@ class Peer:
         info.wait_for_publish(_ANSWER_S)
         assert info.is_published(), f"no PUBACK for {topic}"
 
-    def send(self, topic: str, payload: bytes) -> None:
-        """Publish with QoS 1 and wait for nothing."""
-        self._client.publish(topic, payload, qos=1)
+    def send(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        properties: Properties | None = None,
+    ) -> None:
+        """Publish with QoS 1 and wait for nothing; `properties` on MQTT 5 alone."""
+        self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
 
     def subscribe(self, pattern: str) -> None:
         """Subscribe with QoS 1 and wait for the answer (mosquitto always grants)."""
