@@ -26,7 +26,7 @@ class Probe:
         late: (when it was sent, seconds until its ack) of each reading, on `time.time`.
     """
 
-    def __init__(self, port: int, tls: tuple[Path, Path, Path] | None) -> None:
+    def __init__(self, host: str, port: int, tls: tuple[Path, Path, Path] | None) -> None:
         self.late: list[tuple[float, float]] = []
         self._sent: dict[int, float] = {}
         self._lock = threading.Lock()
@@ -39,7 +39,7 @@ class Probe:
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(self._topic("acks"), 1)
         self._client.on_message = self._on_message
-        self._client.connect("127.0.0.1", port, keepalive=15)
+        self._client.connect(host, port, keepalive=15)
         self._client.loop_start()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.storming import certificates
-from bench.storming.bound import bounded
+from bench.storming.bound import BROKER, bounded, elsewhere
 from bench.storming.meter import Meter, Sample, cores, peak_rss_mib
 from bench.storming.probe import SITE, Probe
 from bench.storming.story import START_OVER_S, Phase, phases, story
@@ -29,7 +29,6 @@ class Run:
 
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self._args, self._folder = args, folder
-        (folder / "none.toml").write_text('[mqtt]\nurl = "mqtt://127.0.0.1:1"\n')
         sites = folder / "sites.csv"
         self._run("simulate", "--sites", str(args.sites), "--write-registry", str(sites))
         names = [line.partition(",")[0] for line in sites.read_text().splitlines()[1:]]
@@ -40,7 +39,10 @@ class Run:
                 authority, [*names, "_ingest", SITE], folder / "certificates"
             )
         self._ends = contextlib.ExitStack()
-        self.broker = self._ends.enter_context(Broker(folder / "broker", authority=authority))
+        self._before = self._ends.enter_context(elsewhere())
+        self.broker = self._ends.enter_context(
+            Broker(folder / "broker", authority=authority, host=BROKER)
+        )
         if args.connects_per_s:
             self._ends.enter_context(bounded(self.broker.port, args.connects_per_s))
         store = f'[store]\nurl = "sqlite:///{folder}/pantau.db"\n'
@@ -60,7 +62,7 @@ class Run:
         if authority is not None and self._certificates is not None:
             own = self._certificates
             tls = (authority.ca, own / f"{SITE}.crt", own / f"{SITE}.key")
-        self.probe = Probe(self.broker.port, tls)
+        self.probe = Probe(self.broker.host, self.broker.port, tls)
         self._registry = folder / "fleet.csv"
         self._registry.write_text("".join(sites.read_text().splitlines(True)[:-1]))
         self._simulator: subprocess.Popen[str] | None = None
@@ -80,7 +82,7 @@ class Run:
     def _simulate(self, minutes: float, *more: str) -> None:
         args = self._args
         command = [
-            *(str(PANTAU), "simulate", "--json", "--registry", str(self._registry)),
+            *(*self._before, str(PANTAU), "simulate", "--json", "--registry", str(self._registry)),
             *("--config", str(self._at_broker), "--minutes", str(minutes)),
             *("--window-s", str(args.window_s), "--processes", str(args.processes), *more),
         ]
