@@ -94,8 +94,9 @@ ALLOWED: dict[str, set[str]] = {
     "server.flapping": {"server.model"},
     "server.health": {
         *("server.access_points", "server.causes", "server.events", "server.flapping"),
-        *("server.troubles", "server.model", "agent.wire"),
+        *("server.live", "server.troubles", "server.model", "agent.wire"),
     },
+    "server.live": {"server.causes", "server.gap", "server.model", "agent.wire"},
     "server.payloads": {"server.access_points", "server.health", "server.model", "agent.wire"},
     "server.dates": set(),
     "server.terms": {"server.model"},
@@ -218,7 +219,8 @@ PURE = (
     *("server.dates", "server.terms", "server.registry", "server.simulate_link"),
     *("server.maintenance", "server.rules", "server.contracts", "server.replay"),
     "server.inforce",
-    "server.gap",
+    *("server.gap", "server.live", "agent.publish.drain", "agent.publish.pace"),
+    "agent.publish.tempo",
 )
 """Decisions: no clock, no chance, no input or output. Time and a seeded source are arguments."""
 PURE_MAY_IMPORT = {

@@ -80,17 +80,22 @@ class Drain:
             self._ahead = {(n, s) for n, s in self._ahead if n != name or s >= place} | {newest}
         return Batch(name, stream.oldest, readings)
 
-    def backlog(self) -> Batch | None:
-        """The next readings that were asked for, or the oldest that are not yet sent."""
-        streams = self._spool.streams()
-        return self._asked(streams) or next(filter(None, map(self._following, streams)), None)
+    def backlog(self, limit: int = MAX_READINGS) -> Batch | None:
+        """The next readings that were asked for, or the oldest that are not yet sent.
 
-    def _asked(self, streams: list[Stream]) -> Batch | None:
+        Args:
+            limit: so many at most.
+        """
+        streams = self._spool.streams()
+        following = (self._following(stream, limit) for stream in streams)
+        return self._asked(streams, limit) or next(filter(None, following), None)
+
+    def _asked(self, streams: list[Stream], limit: int) -> Batch | None:
         oldest = {stream.stream: stream.oldest for stream in streams}
         while self._ranges:
             asked = self._ranges.popleft()
-            limit = min(MAX_READINGS, asked.last - asked.first + 1)
-            found = self._spool.read(asked.stream, asked.first, limit, self._max_bytes)
+            count = min(limit, asked.last - asked.first + 1)
+            found = self._spool.read(asked.stream, asked.first, count, self._max_bytes)
             readings = [reading for reading in found if reading[0] <= asked.last]
             if readings and asked.stream in oldest:
                 if readings[-1][0] < asked.last:
@@ -98,10 +103,10 @@ class Drain:
                 return Batch(asked.stream, oldest[asked.stream], readings)
         return None
 
-    def _following(self, stream: Stream) -> Batch | None:
+    def _following(self, stream: Stream, limit: int) -> Batch | None:
         name = stream.stream
         while (place := self._place(stream)) <= stream.end:
-            found = self._spool.read(name, place, MAX_READINGS, self._max_bytes)
+            found = self._spool.read(name, place, limit, self._max_bytes)
             if not found:
                 self._next[name] = stream.end + 1
                 return None

@@ -6,9 +6,9 @@ out is the caller's to send.
 Rules
  1. The newest reading goes as soon as there is room in flight.
  2. The backlog waits for the retained acks, which tell where it begins: until the newest
-    stream's has come, or for `ACKS_WAIT_S`. Then it goes at one message each
-    `BACKLOG_INTERVAL_S`, and takes half of what may be in flight at most, so that the newest
-    reading and replies find room.
+    stream's has come, or for `ACKS_WAIT_S`. Then it goes as fast as the server takes it
+    (see `agent.publish.tempo`), at one message each `BACKLOG_INTERVAL_S` at most, and takes half
+    of what may be in flight, so that the newest reading and replies find room.
  3. It is looked now and then for what was lost on the way.
 """
 
@@ -18,6 +18,7 @@ from typing import Protocol
 
 from agent import wire
 from agent.publish.drain import MAX_BATCH_BYTES, Batch, Drain, Held, Range
+from agent.publish.tempo import Tempo
 
 BACKLOG_INTERVAL_S = 0.25
 BACKLOG_IN_FLIGHT = 10
@@ -45,6 +46,7 @@ class Pace:
         self, spool: Releasing, now_s: float, max_batch_bytes: int = MAX_BATCH_BYTES
     ) -> None:
         self.drain = Drain(spool, max_batch_bytes)
+        self._tempo = Tempo()
         self._spool = spool
         self._acked = False
         self._waits_for_acks = True
@@ -60,17 +62,18 @@ class Pace:
         if self._waits_for_acks and self._acked:
             self._waits_for_acks, self._next_backlog_s = False, now_s
         room = min(BACKLOG_IN_FLIGHT, max(1, max_in_flight // 2))
-        if now_s < self._next_backlog_s or in_flight >= room:
+        if now_s < max(self._next_backlog_s, self._tempo.until_s()) or in_flight >= room:
             return None
         self._waits_for_acks = False
-        batch = self.drain.backlog()
+        batch = self.drain.backlog(self._tempo.size)
         if batch is not None:
             self._next_backlog_s = now_s + BACKLOG_INTERVAL_S
+            self._tempo.sent(batch.stream, batch.readings[-1][0], now_s)
         return batch
 
     def wait_s(self, now_s: float) -> float | None:
         """How long until there may be backlog to send; None: until something happens."""
-        left_s = self._next_backlog_s - now_s
+        left_s = max(self._next_backlog_s, self._tempo.until_s()) - now_s
         return left_s if left_s > 0 else None
 
     def recover(self, now_s: float) -> list[Range]:
@@ -80,8 +83,9 @@ class Pace:
         self._next_look_s = now_s + RECOVER_S
         return self.drain.recover()
 
-    def acknowledged(self, ack: wire.Ack) -> bool:
+    def acknowledged(self, ack: wire.Ack, now_s: float) -> bool:
         """Release what the server has; True where it has less than it had, and it is sent again."""
+        self._tempo.acknowledged(ack, now_s)
         newest = self._spool.newest
         self._acked |= newest is not None and newest[0] == ack.stream
         before = next((s for s in self._spool.streams() if s.stream == ack.stream), None)

@@ -259,5 +259,5 @@ class Publisher:
             log.warning("acks: %s; ignored", err)
             return
         self._delivery.acked(ack.stream, ack.through, retained=retained)
-        if self._pace.acknowledged(ack):
+        if self._pace.acknowledged(ack, time.monotonic()):
             log.warning("the server went back to seq %d; sending again", ack.through)

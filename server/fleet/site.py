@@ -281,7 +281,7 @@ class Site:
     def _hear(self, connection: Connection, pace: Pace, topic: str, payload: bytes) -> None:
         leaf = topic.rpartition("/")[2]
         if leaf == "acks" and payload:
-            pace.acknowledged(wire.decode(wire.Ack, payload))
+            pace.acknowledged(wire.decode(wire.Ack, payload), tube_time())
         elif leaf == "commands":
             command = wire.decode(wire.Command, payload, site=self.box.site)
             spool = self.box.spool
