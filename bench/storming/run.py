@@ -24,6 +24,7 @@ from tests.lab.process import Service
 
 _NAMES = ("broker", "ingest", "simulator")
 _BACKLOG_MOST_S = 3600.0
+_FIRST_WINDOW_S = 20.0
 
 
 class Run:
@@ -139,8 +140,10 @@ class Run:
         """Every site begins with hours of readings that nobody has, all at once."""
         spools = ("--spools", str(self._spools))
         # First as on any other day, so that the centre knows every site, and keeps its acks.
-        known_s = self._args.sites / 150 + 30
-        self._simulate(known_s / 60, "--starts-over-s", str(known_s - 30), *spools)
+        known_s = self._args.sites / 150 + 4 * _FIRST_WINDOW_S
+        over_s = str(known_s - 3 * _FIRST_WINDOW_S)
+        first = ("--window-s", str(_FIRST_WINDOW_S), "--starts-over-s", over_s)
+        self._simulate(known_s / 60, *first, *spools)
         assert self._simulator is not None
         self._simulator.wait()
         self.meter.close()
@@ -166,6 +169,7 @@ class Run:
         late = sorted(self.probe.between(from_at, to_at))
         row: dict[str, Any] = {
             "phase": phase.name,
+            "connected_98_s": _since(taken, from_at, lambda one: one["connected"] >= 0.98 * sites),
             "all_connected_s": _since(taken, from_at, lambda one: one["connected"] >= sites),
             # A reading may wait for its ack for a moment, also at rest.
             "drained_s": _since(taken, from_at, lambda one: one["unreleased"] <= sites / 10),
