@@ -68,7 +68,7 @@ def test_a_radio_and_a_password_bring_what_they_need_and_nothing_else() -> None:
     ]
 
 
-@pytest.mark.parametrize("unit", _WORST)
+@pytest.mark.parametrize("unit", [*_WORST, "pantau-connects.service"])
 def test_systemd_understands_every_line_of_the_units(unit: str, tmp_path: Path) -> None:
     # A command that is there stands for the one of /opt, which the roles bring.
     text = (_UNITS / unit).read_text()
