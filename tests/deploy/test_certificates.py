@@ -326,6 +326,8 @@ def test_a_centre_that_does_not_fit_stops_the_play_before_anything_changes(
 ) -> None:
     [built] = (town.folder / "artifacts").glob(f"pantau-{number()}-server-*.tar")
     built.with_name(built.name.replace(number(), "9.9.9", 1)).touch()
+    # No index at all: one that does not answer is asked for minutes.
+    (town.machines["centre"].root / "etc/apt/sources.list").write_text("")
     said = town.play("site.yml", "-e", given, expect=2)
     assert "centre: " in said
     assert complaint in in_one_line(said)
