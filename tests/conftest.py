@@ -26,6 +26,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("pantau")
 
 _left_out: list[str] = []
+_measured: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,7 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Remember every test that was left out."""
+    """Remember every test that was left out, and what one measured (`record_property`)."""
+    if report.when == "teardown":
+        _measured.extend(f"{name}: {value}" for name, value in report.user_properties)
     if report.skipped and not hasattr(report, "wasxfail"):
         _left_out.append(report.nodeid)
 
@@ -58,7 +61,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why such a run is red."""
+    """Print what tests measured, and say why such a run is red."""
+    if _measured:
+        terminalreporter.section("measured")
+        for line in _measured:
+            terminalreporter.line(line)
     if REQUIRE_ALL and _left_out:
         terminalreporter.section("left out, and nothing may be left out here", red=True)
         for name in _left_out:

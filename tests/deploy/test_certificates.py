@@ -8,11 +8,22 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.processes import CommandLines
+from tests.deploy.releases import number
+from tests.deploy.stolen import (
+    admissions,
+    is_let_in,
+    log_in_and_stay,
+    refusals,
+    serial,
+    steal,
+)
 from tests.deploy.town import SITES, Town, changed, recap
 from tests.lab.net import sh
 from tests.wait import until
@@ -36,40 +47,9 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         yield built
 
 
-def serial(town: Town, site: str) -> str:
-    """The number of the certificate on a device."""
-    return town.on(site, "openssl x509 -in /etc/pantau/site.pem -noout -serial")
-
-
 def key_hash(town: Town, site: str) -> str:
     """What tells two keys apart."""
     return town.on(site, "sha256sum /etc/pantau/site.key")
-
-
-def steal(town: Town, site: str) -> str:
-    """A copy of a device's identity, at the centre; gives its folder there."""
-    folder = f"/root/stolen-{site}-{serial(town, site).strip()[-8:]}"
-    source, copy = (town.machines[name].root for name in (site, "centre"))
-    (copy / folder[1:]).mkdir(exist_ok=True)
-    for name in ("site.key", "site.pem"):
-        shutil.copy(source / "etc/pantau" / name, copy / folder[1:] / name)
-    return folder
-
-
-def handshake(town: Town, stolen: str) -> str:
-    """What the broker says to a stolen identity; TLS 1.2, where the refusal is part of it."""
-    command = (
-        "openssl s_client -tls1_2 -connect 10.81.1.2:8883 -CAfile /etc/pantau/ca.pem"
-        f" -cert {stolen}/site.pem -key {stolen}/site.key </dev/null 2>&1 || true"
-    )
-    return town.on("centre", command)
-
-
-def is_let_in(town: Town, stolen: str) -> bool:
-    said = handshake(town, stolen)
-    refused = "certificate revoked" in said
-    assert refused or "Verify return code: 0 (ok)" in said, said
-    return not refused
 
 
 def online(town: Town) -> list[str]:
@@ -100,18 +80,29 @@ def test_agent_yml_renews_what_ends_soon_keeps_the_key_and_shows_no_secret(town:
     file.write_text(f"{without}pantau_agent_walk_password: {_SECRET}\n")
     try:
         # Certificates last 365 days, so that this one ends "soon".
-        said = town.play(
-            "agent.yml", "--limit", KEPT, "-e", "pki_renew_before_days=365", "-vv", "--diff"
-        )
+        soon = ("agent.yml", "--limit", KEPT, "-e", "pki_renew_before_days=365", "--diff")
+        planned = town.play(*soon, "--check")
+        assert serial(town, KEPT) == number
+        with CommandLines() as seen:
+            said = town.play(*soon, "-vv")
     finally:
         file.write_text(without)
     assert f"{KEPT}: commissioned, online" in in_one_line(said)
     assert serial(town, KEPT) != number
     assert key_hash(town, KEPT) == key
+    # What was to be is what was done; a request stands for what follows from it.
+    for play in (planned, said):
+        tasks = " ".join(changed(play))
+        for task in ("Key and request", "Password of the walk", "What the unit gets"):
+            assert task in tasks, play
+    assert len(changed(planned)) <= len(changed(said))
 
     assert town.on(KEPT, "cat /etc/pantau/walk.password").strip() == _SECRET
-    assert _SECRET not in said
-    assert "PRIVATE KEY" not in said
+    assert _SECRET not in planned + said
+    assert "PRIVATE KEY" not in planned + said
+    for process in ("ansible-playbook", "pantau-agent check"):  # at the controller, on the device
+        assert any(process in line for line in seen.lines)
+    assert not [line for line in seen.lines if _SECRET in line or "PRIVATE KEY" in line]
     for name in (KEPT, "centre"):
         journal = town.on(name, "journalctl --no-pager -q -o cat")
         assert _SECRET not in journal
@@ -187,14 +178,23 @@ def test_a_dry_run_of_retire_changes_nothing(town: Town) -> None:
     assert online(town) == list(SITES)
 
 
-def test_a_device_that_is_gone_is_retired_and_a_copy_of_its_key_is_worthless(town: Town) -> None:
+def test_a_device_that_is_gone_is_retired_and_a_copy_of_its_key_is_worthless(
+    town: Town, record_property: Callable[[str, object], None]
+) -> None:
     stolen, process = steal(town, GONE), agent_since(town, KEPT)
     assert is_let_in(town, stolen)
     town.machines[GONE].halt()
+    log_in_and_stay(town, GONE, stolen)
+    admitted, refused = admissions(town, GONE), refusals(town)
 
+    begun = time.monotonic()
     said = in_one_line(town.play("retire.yml", "-e", f"site={GONE}"))
+    record_property("s from retire.yml's begin to its end", round(time.monotonic() - begun))
     assert f"{GONE}: retired, certificates revoked: 1; the device does not answer" in said
+    until(lambda: refusals(town) > refused, _BACK_S, "the thief to be refused")
     assert not is_let_in(town, stolen)
+    assert admissions(town, GONE) == admitted, "its session is over, and it got no other"
+    town.on("centre", "systemctl stop thief")
     until(lambda: online(town) == [KEPT], _BACK_S, "the other site alone to be online")
     assert agent_since(town, KEPT) == process
     assert GONE not in (town.inventory / "sites.csv").read_text()
@@ -231,8 +231,8 @@ _REFUSED = {
     "bitung-0017": "is not in sites.csv; add its row",
 }
 """What each of these sites is told; most are one device, which is short of everything."""
-_ENOUGH = "agent_needs_memory_mb: 32\n"
-_LITTLE = f"{_ENOUGH}pantau_agent_spool_mb: 4\n"
+_ENOUGH = 'agent_needs_memory_mb: "32"\n'  # numbers are texts where -e gives them
+_LITTLE = f'{_ENOUGH}pantau_agent_spool_mb: "4"\n'
 _APART = "ansible_ssh_args: -oControlPath=none\n"  # not through a login that is open
 
 
@@ -305,6 +305,30 @@ def test_an_authority_that_has_expired_stops_the_play(town: Town) -> None:
     ca = folder / "ca.pem"
     sh("openssl", "x509", "-in", str(ca), "-signkey", str(folder / "ca.key"), "-days", "0",
        "-out", str(ca))  # fmt: skip
-    said = town.play("agent.yml", "--limit", KEPT, "-e", f"pki_authority={folder}", expect=2)
-    assert f"{KEPT}: ca: {ca}: has expired, or does so within a day" in in_one_line(said)
-    assert recap(said)[KEPT]["changed"] == 0
+    expired = ("-e", f"pki_authority={folder}")
+    for host, play in ((KEPT, ("agent.yml", "--limit", KEPT)), ("centre", ("site.yml",))):
+        said = town.play(*play, *expired, expect=2)
+        assert f"{host}: ca: {ca}: has expired, or does so within a day" in in_one_line(said)
+        assert {name: counts["changed"] for name, counts in recap(said).items()} == {host: 0}
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("ansible_host=10.81.1.99 ansible_timeout=3", "does not answer at 10.81.1.99; look at"),
+        ("release_needs_mb=99999999 pantau_version=9.9.9", "and 99999999 are needed; delete old"),
+        ("pantau_version=9.9.8", "was not built; add it to pantau_builds and run build.yml"),
+        ('{"broker_wants": ["fping"]}', "needs fping, and cannot fetch them; look at its network"),
+    ],
+)
+def test_a_centre_that_does_not_fit_stops_the_play_before_anything_changes(
+    town: Town, given: str, complaint: str
+) -> None:
+    [built] = (town.folder / "artifacts").glob(f"pantau-{number()}-server-*.tar")
+    built.with_name(built.name.replace(number(), "9.9.9", 1)).touch()
+    # No index at all: one that does not answer is asked for minutes.
+    (town.machines["centre"].root / "etc/apt/sources.list").write_text("")
+    said = town.play("site.yml", "-e", given, expect=2)
+    assert "centre: " in said
+    assert complaint in in_one_line(said)
+    assert {name: counts["changed"] for name, counts in recap(said).items()} == {"centre": 0}

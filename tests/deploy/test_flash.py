@@ -27,8 +27,6 @@ class Card(Machine):
     """A machine that boots from the root partition of an image, and from nothing else."""
 
     image: Path
-    # Its own system gives it its addresses.
-    further = "--capability=CAP_NET_ADMIN"
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True)

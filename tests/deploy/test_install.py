@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.deploy.town import SITES, Town, changed, recap
+from tests.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
+
+
+_BACK_S = 60.0
+_HASTY = """
+import socket, sys
+
+asked = [socket.socket() for _ in range(300)]
+for one in asked:
+    one.setblocking(False)
+    one.connect_ex(("10.81.1.2", 8883))
+print("asked", flush=True)
+sys.stdin.read()
+"""
+_ONCE = "import socket; socket.create_connection(('10.81.1.2', 8883), timeout=25).close()"
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +79,28 @@ def test_a_scan_of_all_ports_finds_only_what_is_meant(town: Town) -> None:
         assert town.on(name, "ss", "-Hlun").strip() == ""
 
 
+def test_who_connects_too_fast_waits_and_hinders_nobody(town: Town) -> None:
+    hasty, other = (town.machines[site].network for site in SITES)
+    assert _dropped(town) == [0, 0, 0], "a fleet of two is not too fast"
+    ask = (sys.executable, "-c", _HASTY)
+    with hasty.popen(*ask, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "asked\n"
+        assert _dropped(town)[0] > 0
+        other.run(sys.executable, "-c", _ONCE)
+        assert _dropped(town)[1:] == [0, 0], "of one address alone"
+        process.communicate("")
+    hasty.run(sys.executable, "-c", _ONCE)
+
+    town.on("centre", "systemctl restart nftables")  # "flush ruleset"
+    until(lambda: "@hasty4" in town.on("centre", "nft list ruleset"), _BACK_S, "the bound")
+
+
+def _dropped(town: Town) -> list[int]:
+    """Connections that the centre dropped: of one address by IPv4, by IPv6, of all together."""
+    table = town.on("centre", "nft list table inet pantau_broker")
+    return [int(count) for count in re.findall(r"counter packets (\d+)", table)]
+
+
 def test_every_table_of_the_agent_can_be_set_and_a_wrong_key_stops_the_play(town: Town) -> None:
     site = SITES[0]
     before = town.on(site, "cat", "/etc/pantau/agent.toml")
@@ -97,7 +137,9 @@ def test_a_site_named_twice_stops_the_play_before_it_begins(town: Town) -> None:
     right = file.read_text()
     file.write_text(right + right.splitlines()[1] + "\n")
     try:
-        command = town.play("agent.yml", expect=1)
+        said = town.play("agent.yml", expect=1)
     finally:
         file.write_text(right)
-    assert "PLAY RECAP" not in command
+    assert "PLAY RECAP" not in said
+    line = f"line 4, column site: '{SITES[0]}' already stands in line 2; keep one of them"
+    assert line in " ".join(town.complaints.split()), town.complaints

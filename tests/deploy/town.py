@@ -97,6 +97,7 @@ class Town:
         self.folder = folder
         self.inventory = folder / "inventory"
         self.machines: dict[str, Machine] = {}
+        self.complaints = ""  # what the last play said to stderr
         self._stack = ExitStack()
         self._controller = Namespace()
 
@@ -142,6 +143,7 @@ class Town:
             capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         self._judge(book, done, expect)
+        self.complaints = done.stderr
         return done.stdout
 
     def cut_off(self, book: str, *arguments: str, when: Callable[[], bool]) -> None:

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from paho.mqtt.client import topic_matches_sub
 
-from tests.lab.broker import Broker
+from tests.lab.broker import SHIPPED, Broker
 from tests.lab.peer import Peer, Refused
 from tests.lab.pki import Authority
 from tests.wait import until
 
+_PAGE = Path(__file__).parents[2] / "docs" / "mqtt.md"
+_ACL = SHIPPED / "acl"
 OWN, OTHER = "bitung-0001", "bitung-0002"
 _ROOT = "pantau/v1"
 _WRITES = ("readings", "presence", "replies")
@@ -36,8 +41,17 @@ _SERVICE_TOPICS = [
     f"{_ROOT}/server/ingest",
     f"{_ROOT}/server/ingest/marker",
     f"{_ROOT}/server/{OWN}",
+    f"{_ROOT}/server/demo",
 ]
 TOPICS = [*_SITE_TOPICS, *_SERVICE_TOPICS]
+_NOBODYS = [
+    *(f"{_ROOT}/sites/{user}/{leaf}" for user in ("_deploy", "_ops") for leaf in _WRITES),
+    f"{_ROOT}/sites/{OWN}",
+    f"{_ROOT}/sites/{OWN}/readings/more",
+    f"{_ROOT}/sites/{OWN}/else",
+    f"{_ROOT}/else",
+]
+"""Where no device has anything to say; operators would hear it."""
 MAY_WRITE = {f"{_ROOT}/sites/{OWN}/{leaf}" for leaf in _WRITES}
 MAY_READ = {f"{_ROOT}/sites/{OWN}/{leaf}" for leaf in _READS}
 _MOST_BYTES = 16 << 20
@@ -47,7 +61,16 @@ FENCE_IN = f"{_ROOT}/sites/{OWN}/acks"
 
 _numbers = itertools.count()
 versions = pytest.mark.parametrize("version", [4, 5], ids=["mqtt 3.1.1", "mqtt 5"])
-topics = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.removeprefix(_ROOT + "/"))
+
+
+def _each(names: list[str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "topic", names, ids=lambda topic: topic.removeprefix(_ROOT + "/")
+    )
+
+
+topics = _each(TOPICS)
+all_topics = _each([*TOPICS, *_NOBODYS])
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +123,21 @@ def _retained_now(ops: Peer, own: Peer, topic: str) -> list[bytes]:
     return [m.payload for m in ops.heard[before:] if m.topic == topic and m.retained]
 
 
+def test_the_matrix_holds_every_topic_of_the_page_and_of_the_acl() -> None:
+    names = {"SITE": OWN, "DISTRICT": "maesa", "ISP": "telkom", "ALERT": "0f9c", "NAME": "ingest"}
+    page = re.findall(r"^\| \[`(pantau/\S+)`\]", _PAGE.read_text(), re.MULTILINE)
+    assert len(page) >= 10
+    for topic in page:
+        assert re.sub(r"\b[A-Z]+\b", lambda found: names[found[0]], topic) in TOPICS
+    acl = re.findall(r"^(?:pattern|topic) \w+ (\S+)$", _ACL.read_text(), re.MULTILINE)
+    assert len(acl) >= 15
+    for allowed in acl:
+        wanted = allowed.replace("%u", OWN)
+        assert any(topic_matches_sub(wanted, topic) for topic in TOPICS), allowed
+
+
 @versions
-@topics
+@all_topics
 @pytest.mark.parametrize("retain", [False, True], ids=["passing", "retained"])
 def test_a_publish_goes_through_only_on_own_topics(
     shipped: Broker, ops: Peer, version: int, topic: str, retain: bool
@@ -118,7 +154,7 @@ def test_a_publish_goes_through_only_on_own_topics(
 
 
 @versions
-@topics
+@all_topics
 @pytest.mark.parametrize("retain", [False, True], ids=["passing", "retained"])
 def test_a_will_goes_through_only_on_own_topics(
     shipped: Broker, ops: Peer, version: int, topic: str, retain: bool

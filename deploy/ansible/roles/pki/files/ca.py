@@ -61,7 +61,10 @@ class Authority:
         self._folder = folder
 
     def init(self) -> bool:
-        """Make it if it is not there; True when it was made."""
+        """Make it, or what an existing one lacks to sign and to revoke; True when it did.
+
+        An existing one is its certificate as `ca.pem` with its key as `ca.key`, no more.
+        """
         cert = self._folder / "ca.pem"
         if cert.exists():
             if self._openssl("x509", "-in", cert, "-checkend", "86400", refuse=False) is None:
@@ -71,16 +74,19 @@ class Authority:
                 )
             if not (self._folder / "ca.key").exists():
                 raise CaError(f"{cert}: its key ca.key is not beside it; bring it back")
-            return False
+            if (self._folder / "ca.crl").exists():
+                return False
+            self._check_pair(cert)
         (self._folder / "certs").mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         (self._folder / "index.txt").touch()
         (self._folder / "crlnumber").write_text("01\n")
-        self._openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-keyout", self._folder / "ca.key", "-out", cert, "-days", str(_CA_DAYS)),
-            *("-subj", "/CN=Pantau", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        )
+        if not cert.exists():
+            self._openssl(
+                *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+                *("-keyout", self._folder / "ca.key", "-out", cert, "-days", str(_CA_DAYS)),
+                *("-subj", "/CN=Pantau", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+            )
         self._renew_list()
         return True
 
@@ -109,6 +115,18 @@ class Authority:
         if serials:
             self._renew_list()
         return len(serials)
+
+    def _check_pair(self, cert: Path) -> None:
+        """An authority that exists must be one, and the key its own."""
+        key = self._folder / "ca.key"
+        key.chmod(0o600)
+        of_key = self._openssl("pkey", "-in", key, "-passin", "pass:", "-pubout", refuse=False)
+        if of_key != self._openssl("x509", "-in", cert, "-noout", "-pubkey"):
+            raise CaError(
+                f"{key}: is not the key of ca.pem, or has a password; bring the right one"
+            )
+        if "CA:TRUE" not in (self._openssl("x509", "-in", cert, "-noout", "-text") or ""):
+            raise CaError(f"{cert}: is no authority's (CA:TRUE); bring one that may sign")
 
     def _renew_list(self) -> None:
         self._ca(
