@@ -116,9 +116,13 @@ class Play:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        # What gmqtt's own sockets stumble over at the end is nobody's concern.
+        # What our connections stumble over at the end is nobody's concern.
         loop.set_exception_handler(
-            lambda on, context: None if stop.is_set() else on.default_exception_handler(context)
+            lambda on, context: (
+                None
+                if stop.is_set() or _of_gmqtt(context)
+                else on.default_exception_handler(context)
+            )
         )
         if self._share.backlog_s:
             for site in self.sites.values():
@@ -189,6 +193,12 @@ class Play:
 def _faults(tasks: Iterable[asyncio.Task[Any]]) -> list[BaseException]:
     ended = (task.exception() for task in tasks if task.done() and not task.cancelled())
     return [fault for fault in ended if fault is not None]
+
+
+def _of_gmqtt(context: dict[str, Any]) -> bool:
+    """Whether gmqtt stumbled over a connection that ended under it: its site hears of that."""
+    whose = repr([context.get(name) for name in ("handle", "task", "future", "protocol")])
+    return "gmqtt" in whose or "MQTTProtocol" in whose
 
 
 def begin(site: Site, event: Event, now_s: float) -> None:

@@ -391,19 +391,28 @@ def test_a_spool_that_another_one_has_is_told_and_ends_the_play(given: Given) ->
         taken.close()
 
 
-def test_mutual_tls_with_a_certificate_for_each_site(
+def test_mutual_tls_with_a_certificate_for_each_site_also_after_the_broker_was_killed(
     tmp_path: Path, tls_broker: Broker, authority: Authority
 ) -> None:
     given = Given(tmp_path)
     given.config = configured(tmp_path, tls_broker.url, f'ca_file = "{authority.ca}"\n')
     folder = certificates(tmp_path / "own", authority, given.names)
-    with Centre(tls_broker) as centre, run(given, "--certificates", folder) as one:
-        until(one.connected, WITHIN_S, "the sites")
+    with run(given, "--certificates", folder) as one:
+        with Centre(tls_broker) as centre:
+            until(one.connected, WITHIN_S, "the sites")
+            names = given.names
+            until(
+                lambda: all(centre.said(name, "online") for name in names), WITHIN_S, "their word"
+            )
+        tls_broker.kill9()
+        until(lambda: one.said()[-1]["connected"] == 0, WITHIN_S, "the sites to notice")
+        tls_broker.start()
         until(
-            lambda: all(centre.said(name, "online") for name in given.names), WITHIN_S, "their word"
+            lambda: one.said()[-1]["connected"] == len(given.names), WITHIN_S, "the sites' return"
         )
         one.signal(signal.SIGTERM)
         assert one.ended() == 0, one.log.read_text()
+        assert [line for line in one.log.read_text().splitlines() if line[0] != "{"] == []
 
 
 @pytest.mark.slow

@@ -71,6 +71,8 @@ class Observer:
     ) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        # Without a circle it goes now, and closes all that it had open.
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
         if kind is not None:
             print("--- the operator saw, besides readings and acks")
             quiet = ("/readings", "/acks", "/marker")
