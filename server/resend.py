@@ -2,7 +2,8 @@
 
 A hole is normal while a backlog drains, since the newest reading goes first. So
 ingest asks only for a hole that has stood for a while without any progress, and
-for the same hole at most once in `AGAIN_S`, each time twice as late.
+for the same hole at most once in `AGAIN_S`, each time twice as late. What still waits
+at the broker is no lack of progress: only what is proven to be taken in counts.
 """
 
 from __future__ import annotations
@@ -56,11 +57,15 @@ class Holes:
             hole.moved_at = now
             hole.wait_s = AGAIN_S
 
-    def due(self, now: float) -> list[Ask]:
-        """What to ask for now; asking is thereby noted."""
+    def due(self, now: float, proven_at: float) -> list[Ask]:
+        """What to ask for now; asking is thereby noted.
+
+        Args:
+            proven_at: everything that reached the broker until then has been taken in.
+        """
         asks = []
         for (site, stream), hole in self._holes.items():
-            if now - hole.moved_at < STANDING_S:
+            if proven_at - hole.moved_at < STANDING_S:
                 continue
             if hole.asked_at is not None:
                 if now - hole.asked_at < hole.wait_s:

@@ -247,7 +247,7 @@ class Session:
         self._acks.clear()
 
     def _ask(self, now: float) -> None:
-        for ask in self._holes.due(now):
+        for ask in self._holes.due(now, self.proven_at):
             log.info("asking %s for seq %d to %d", ask.site, ask.low, ask.high)
             args = {"stream": ask.stream, "from": ask.low, "to": ask.high}
             self._command(ask.site, str(uuid.uuid4()), "resend", args)

@@ -5,10 +5,10 @@ too fast makes everybody's newest readings wait. Only the server's acks tell how
 
 Rules
  1. One message of the backlog is on its way at a time. The next may go when the acks cover it,
-    or `PATIENCE_S` later where they do not.
- 2. A message begins with `FIRST` readings. It doubles where the ack came within `QUICK_S`,
-    up to what a message may hold, and is halved down to `LEAST` where it took more than
-    `SLOW_S` or did not come.
+    or `PATIENCE_S` later where they do not: it was lost, or the server is away.
+ 2. The first holds `FIRST` readings. An ack within `QUICK_S` doubles that, up to what a message
+    may hold; one after more than `SLOW_S`, or none, halves it, down to `LEAST`: the largest
+    that makes a fleet of 9,000 wait for some seconds only.
  3. While no ack was heard at all, nobody may be there who says them: full messages go without
     waiting. A server that knows a site keeps its acks at the broker, where they are heard at
     once.
@@ -19,11 +19,11 @@ from __future__ import annotations
 from agent.wire import MAX_READINGS, Ack
 
 FIRST = 16
-LEAST = 4
+LEAST = 8
 QUICK_S = 2.0
 """The server acknowledges each site once a second at most."""
 SLOW_S = 4.0
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 class Tempo:

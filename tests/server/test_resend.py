@@ -9,15 +9,15 @@ HOLE = (5, 8)
 
 def asked(holes: Holes, *times: float) -> list[float]:
     """When of these times it was asked for."""
-    return [at for at in times if holes.due(at)]
+    return [at for at in times if holes.due(at, at)]
 
 
 def test_a_hole_that_stands_for_three_seconds_is_asked_for() -> None:
     holes = Holes()
     holes.note("site", "stream", HOLE, 100)
 
-    assert holes.due(102.9) == []
-    assert holes.due(103) == [Ask("site", "stream", 5, 8)]
+    assert holes.due(102.9, 102.9) == []
+    assert holes.due(103, 103) == [Ask("site", "stream", 5, 8)]
 
 
 def test_a_hole_that_closes_in_time_is_not_asked_for() -> None:
@@ -25,16 +25,16 @@ def test_a_hole_that_closes_in_time_is_not_asked_for() -> None:
     holes.note("site", "stream", HOLE, 100)
     holes.note("site", "stream", None, 102)
 
-    assert holes.due(1000) == []
+    assert holes.due(1000, 1000) == []
 
 
 def test_a_hole_that_shrinks_is_given_time() -> None:
     holes = Holes()
     for step in range(4):
         holes.note("site", "stream", (5 + step, 8), 100 + 2 * step)
-        assert holes.due(101 + 2 * step) == []
+        assert holes.due(101 + 2 * step, 101 + 2 * step) == []
 
-    assert holes.due(109) == [Ask("site", "stream", 8, 8)]
+    assert holes.due(109, 109) == [Ask("site", "stream", 8, 8)]
 
 
 def test_the_same_range_is_asked_for_at_most_once_in_30_s_and_ever_later() -> None:
@@ -76,20 +76,27 @@ def test_streams_are_asked_for_on_their_own() -> None:
     holes.note("site", "one", HOLE, 100)
     holes.note("site", "other", HOLE, 101)
 
-    assert [ask.stream for ask in holes.due(104)] == ["one", "other"]
+    assert [ask.stream for ask in holes.due(104, 104)] == ["one", "other"]
 
 
 def test_the_next_hole_is_asked_for_without_waiting_for_the_turn_of_the_last() -> None:
     holes = Holes()
     holes.note("site-1", "s", (6, 205), 0.0)
-    assert holes.due(3.0) == [Ask("site-1", "s", 6, 205)]
+    assert holes.due(3.0, 3.0) == [Ask("site-1", "s", 6, 205)]
     holes.note("site-1", "s", (256, 258), 4.0)
-    assert holes.due(7.0) == [Ask("site-1", "s", 256, 258)]
+    assert holes.due(7.0, 7.0) == [Ask("site-1", "s", 256, 258)]
 
 
 def test_the_rest_of_a_range_that_was_asked_for_waits_for_its_turn() -> None:
     holes = Holes()
     holes.note("site-1", "s", (6, 205), 0.0)
-    assert holes.due(3.0) == [Ask("site-1", "s", 6, 205)]
+    assert holes.due(3.0, 3.0) == [Ask("site-1", "s", 6, 205)]
     holes.note("site-1", "s", (106, 205), 4.0)
     assert asked(holes, 7.0, 32.9, 33.0) == [33.0]
+
+
+def test_what_may_still_wait_at_the_broker_is_not_asked_for() -> None:
+    holes = Holes()
+    holes.note("site", "stream", HOLE, 100)
+    assert holes.due(160, 102.9) == []
+    assert holes.due(161, 103) == [Ask("site", "stream", 5, 8)]
