@@ -18,7 +18,8 @@ Rules
  4. The will of the newest session starts a confirmation of
     ``offline_confirm_s``. A newer session or a live reading cancels it. The will
     of any other session is stale and ignored. A will is a sign of life as well: the
-    broker heard something no more than 1.5 keepalives and 6 s before it.
+    broker heard something no more than 1.5 keepalives and 6 s before it. That of a
+    session that brought no reading is none.
  5. Without a sign of life for ``silence_windows`` windows of the site's last
     reading the site is offline.
  6. A clean end is no will: ``upgrade`` and ``reboot`` have ``planned_s``, once
@@ -194,8 +195,9 @@ def meet(
         return health, ()
     if health.status in (Status.OFFLINE, Status.UNKNOWN):
         return health, ()
-    told_s = float("inf") if presence.keepalive_s is UNSET else presence.keepalive_s
-    heard_at = max(health.heard_at, now - _KEEPALIVES * told_s - _LATE_S)
+    heard_at = health.heard_at
+    if not health.met and presence.keepalive_s is not UNSET:
+        heard_at = max(heard_at, now - _KEEPALIVES * presence.keepalive_s - _LATE_S)
     return _replace(health, heard_at=heard_at, confirm_at=now + rules.offline_confirm_s), ()
 
 

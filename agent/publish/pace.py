@@ -24,6 +24,9 @@ BACKLOG_INTERVAL_S = 0.25
 BACKLOG_IN_FLIGHT = 10
 """Leaves room for the newest reading and for replies within the connection's 20."""
 ACKS_WAIT_S = 1.0
+"""From the broker's answer to the subscription on."""
+ANSWER_S = 10.0
+"""A broker that has not answered by then will not."""
 RECOVER_S = 5.0
 
 
@@ -50,8 +53,18 @@ class Pace:
         self._spool = spool
         self._acked = False
         self._waits_for_acks = True
-        self._next_backlog_s = now_s + ACKS_WAIT_S
+        self._next_backlog_s = now_s + ANSWER_S
         self._next_look_s = now_s + RECOVER_S
+
+    def answered(self, now_s: float) -> None:
+        """The broker has answered the subscription, and sends what stands retained."""
+        if self._waits_for_acks:
+            self._next_backlog_s = min(self._next_backlog_s, now_s + ACKS_WAIT_S)
+
+    def resend(self, asked: Range) -> None:
+        """The server asks for readings: what was on its way was lost."""
+        self.drain.resend(asked)
+        self._tempo.lost(asked.stream)
 
     def newest(self, in_flight: int, max_in_flight: int) -> Batch | None:
         """The newest reading, where it is due (rule 1)."""
@@ -93,4 +106,5 @@ class Pace:
         if before is None or ack.through >= before.through:
             return False
         self.drain.went_back(ack.stream, ack.through)
+        self._tempo.lost(ack.stream)
         return True

@@ -187,8 +187,12 @@ class Publisher:
         idle_s = self._mqtt.keepalive_s / _LOOKS_A_PING if self._mqtt.keepalive_s < 16 else 1.1
         told, told_s = "", 0.0
         first: int | None = None
+        answered = False
         while connection.alive and self._goodbye is None:
             now_s = time.monotonic()
+            if connection.subscribed and not answered:
+                answered = True
+                self._pace.answered(now_s)
             self._send_small(connection)
             for lost in self._pace.recover(now_s):
                 log.warning("seq %d to %d were lost; sending again", lost.first, lost.last)
@@ -211,7 +215,7 @@ class Publisher:
     def _send_small(self, connection: Connection) -> None:
         """What must not wait behind the backlog: the newest reading, and replies."""
         while self._asked:
-            self._pace.drain.resend(self._asked.popleft())
+            self._pace.resend(self._asked.popleft())
         newest = self._pace.newest(len(connection.in_flight), connection.max_in_flight)
         if newest is not None:
             self._send(connection, newest)

@@ -5,7 +5,8 @@ too fast makes everybody's newest readings wait. Only the server's acks tell how
 
 Rules
  1. One message of the backlog is on its way at a time. The next may go when the acks cover it,
-    or `PATIENCE_S` later where they do not: it was lost, or the server is away.
+    or when the server asks for something of that stream, which so was lost on the way, or
+    `PATIENCE_S` later: the server is away.
  2. The first holds `FIRST` readings. An ack within `QUICK_S` doubles that, up to what a message
     may hold; one after more than `SLOW_S`, or none, halves it, down to `LEAST`: the largest
     that makes a fleet of 9,000 wait for some seconds only.
@@ -66,6 +67,11 @@ class Tempo:
             self.size = min(2 * self.size, MAX_READINGS)
         elif took_s > SLOW_S:
             self._slow_down()
+
+    def lost(self, stream: str) -> None:
+        """The server asks for what it lacks of that stream: nothing is to be waited for."""
+        if self._on_its_way is not None and self._on_its_way[0] == stream:
+            self._on_its_way = None
 
     def _slow_down(self) -> None:
         self.size = max(LEAST, self.size // 2)

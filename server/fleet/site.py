@@ -219,6 +219,7 @@ class Site:
     async def _serve(self, connection: Connection, here: Here) -> None:
         assert self.box.spool is not None
         pace = Pace(self.box.spool, tube_time())
+        pace.answered(tube_time())
         listening = asyncio.create_task(self._listen(connection, pace))
         sending = asyncio.create_task(self._send(connection, pace, here))
         try:
@@ -243,7 +244,7 @@ class Site:
         while True:
             await self._awake.wait()
             while self._asked:
-                pace.drain.resend(self._asked.pop(0))
+                pace.resend(self._asked.pop(0))
             now_s = tube_time()
             pace.recover(now_s)
             newest = pace.newest(flying, MAX_IN_FLIGHT)

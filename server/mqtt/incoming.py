@@ -94,7 +94,8 @@ class Incoming:
             parts = [await part(size)]
             gathered_bytes = len(parts[0])
             with suppress(TimeoutError):
-                while unfinished_bytes >= _LARGE_BYTES and gathered_bytes < unfinished_bytes:
+                # At the end of a stream nothing comes, at once and for ever.
+                while parts[-1] and _LARGE_BYTES <= unfinished_bytes > gathered_bytes:
                     async with asyncio.timeout(_PART_S):
                         parts.append(await part(size))
                     gathered_bytes += len(parts[-1])

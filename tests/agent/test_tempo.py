@@ -68,3 +68,13 @@ def test_it_never_leaves_what_a_message_may_hold(heard: Tempo) -> None:
         heard.sent(STREAM, turn + 1, float(turn))
         heard.acknowledged(ack(turn + 1), float(turn))
     assert heard.size == MAX_READINGS
+
+
+def test_what_the_server_asks_for_is_lost_and_not_waited_for(heard: Tempo) -> None:
+    heard.sent(STREAM, 16, 10.0)
+    heard.lost(OLDER)
+    assert heard.until_s() == 10.0 + PATIENCE_S
+    heard.lost(STREAM)
+    assert heard.until_s() <= 10.0
+    heard.sent(STREAM, 32, 10.5)
+    assert heard.size == FIRST, "which is no reason to slow down"

@@ -258,3 +258,17 @@ def test_a_device_that_boots_again_and_again_and_delivers_nothing_falls_silent()
         story.online(at, f"session {number}", boot=f"boot {number}")
 
     assert story.status == "offline"
+
+
+def test_wills_of_sessions_without_a_reading_keep_no_site_alive() -> None:
+    story = Story(window_s=60.0)
+    story.reads(1000)
+    at = 1000.0
+    for number in range(10):
+        story.online(at + 1, f"session {number}")
+        story.offline(at + 40, f"session {number}", "lost", keepalive_s=15)
+        at += 60
+        story.waits(at)
+    assert story.status == "offline"
+    (opened,) = (one for one in story.told if isinstance(one, Opened))
+    assert opened.detected_at <= 1001 + 2.5 * 60 + 1

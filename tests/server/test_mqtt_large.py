@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
+import threading
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
+import pytest
+
+from server import mqtt
 from server.config import Mqtt
 from tests.lab.broker import Broker
+from tests.lab.pki import Authority
 from tests.server.link import connected, hear, run, say
 
 _KEEPALIVE_S = 1
@@ -96,3 +105,38 @@ def test_a_large_message_is_not_copied_with_each_part_of_it_that_arrives(broker:
             assert size <= looked_at < 40 * size
 
     run(story)
+
+
+def test_a_broker_that_ends_within_a_large_packet_ends_the_connection(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    own = authority.server("IP:127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.cert, own.key)
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def broker() -> None:
+        """MQTT 3.1.1, as far as it goes: half of a message, then TLS is ended in order."""
+        with listening.accept()[0] as bare, context.wrap_socket(bare, server_side=True) as line:
+            line.recv(4096)
+            line.sendall(b"\x20\x02\x00\x00")
+            subscribe = line.recv(4096)
+            line.sendall(b"\x90\x03" + subscribe[2:4] + b"\x01")
+            line.sendall(b"\x32\x80\x89\x7a\x00\x01a\x00\x07" + bytes(_MIB))
+            time.sleep(0.5)  # all of that has been read
+            with suppress(OSError):
+                line.unwrap()
+
+    async def main() -> None:
+        port = listening.getsockname()[1]
+        settings = Mqtt(f"mqtts://127.0.0.1:{port}", version="3.1.1", ca_file=str(authority.ca))
+        async with mqtt.connect(settings, "x", mqtt.Will("w", b""), ["a"]) as link:
+            with pytest.raises(mqtt.Lost):
+                async with asyncio.timeout(20):
+                    await link.next_batch()
+            raise mqtt.Lost("as it has to be")
+
+    thread = threading.Thread(target=broker, daemon=True)
+    thread.start()
+    with listening, pytest.raises(mqtt.Lost, match="as it has to be"):
+        asyncio.run(main())
+    thread.join(20)
