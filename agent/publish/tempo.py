@@ -24,7 +24,7 @@ LEAST = 8
 QUICK_S = 2.0
 """The server acknowledges each site once a second at most."""
 SLOW_S = 4.0
-PATIENCE_S = 30.0
+PATIENCE_S = 10.0
 
 
 class Tempo:

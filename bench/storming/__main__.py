@@ -9,7 +9,9 @@ are lossy, everybody has a day's backlog. Real broker, real ingest, mutual TLS.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 import tempfile
 from dataclasses import asdict
@@ -41,13 +43,15 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, help="keep everything here")
     args = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.error("it needs root: the fleet lives in a network namespace")
+    if not 1 <= args.sites <= 20_000:
+        parser.error("--sites goes from 1 to 20000")
     folder = args.folder or Path(tempfile.mkdtemp(prefix="pantau-storms-"))
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(args, folder)
-    try:
+    with contextlib.ExitStack() as ends:
+        run = Run(args, folder, ends)
         rows = run.backlog() if args.backlog_h else run.storms()
-    finally:
-        run.end()
     print(table(rows))
     RESULTS.mkdir(exist_ok=True)
     kind = "backlog" if args.backlog_h else "rest" if args.rest else "storms"

@@ -28,9 +28,13 @@ _FIRST_WINDOW_S = 20.0
 
 
 class Run:
-    """Broker, ingest, simulator, probe and meter."""
+    """Broker, ingest, simulator, probe and meter.
 
-    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+    Args:
+        ends: ends all of them.
+    """
+
+    def __init__(self, args: argparse.Namespace, folder: Path, ends: contextlib.ExitStack) -> None:
         self._args, self._folder = args, folder
         sites = folder / "sites.csv"
         self._run("simulate", "--sites", str(args.sites), "--write-registry", str(sites))
@@ -41,13 +45,13 @@ class Run:
             self._certificates = certificates.sign(
                 authority, [*names, "_ingest", SITE], folder / "certificates"
             )
-        self._ends = contextlib.ExitStack()
-        self._before = self._ends.enter_context(elsewhere())
-        self.broker = self._ends.enter_context(
+        self._ends = ends
+        self._before = ends.enter_context(elsewhere())
+        self.broker = ends.enter_context(
             Broker(folder / "broker", authority=authority, host=BROKER)
         )
         if args.connects_per_s:
-            self._ends.enter_context(bounded(self.broker.port, args.connects_per_s))
+            ends.enter_context(bounded(self.broker.port, args.connects_per_s))
         store = f'[store]\nurl = "sqlite:///{folder}/pantau.db"\n'
         config = folder / "server.toml"
         config.write_text(self._mqtt(authority, "_ingest") + store)
@@ -60,16 +64,18 @@ class Run:
         command = [str(PANTAU), "ingest", "--config", str(config)]
         self.ingest = Service("ingest", command, folder / "ingest.log")
         self.ingest.start()
+        ends.callback(self.ingest.discard)
         time.sleep(5)
         tls = None
         if authority is not None and self._certificates is not None:
             own = self._certificates
             tls = (authority.ca, own / f"{SITE}.crt", own / f"{SITE}.key")
         self.probe = Probe(self.broker.host, self.broker.port, tls)
+        ends.callback(self.probe.close)
         self._registry = folder / "fleet.csv"
         self._registry.write_text("".join(sites.read_text().splitlines(True)[:-1]))
         self._spools = Path(tempfile.mkdtemp(prefix="pantau-storms-", dir="/dev/shm"))
-        self._ends.callback(shutil.rmtree, self._spools, ignore_errors=True)
+        ends.callback(shutil.rmtree, self._spools, ignore_errors=True)
         self._simulator: subprocess.Popen[str] | None = None
 
     def _mqtt(self, authority: Authority | None, name: str) -> str:
@@ -96,6 +102,7 @@ class Run:
         log = (self._folder / "simulator.log").open("w")
         self._simulator = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self.meter = Meter(self._pids, self._simulator)
+        self._ends.callback(self._end_simulator)
 
     def _pids(self) -> dict[str, int]:
         found = {}
@@ -188,15 +195,12 @@ class Run:
         folder = sum(file.stat().st_size for file in self._folder.glob("pantau.db*"))
         return {**row, "store_mib": round(folder / 2**20)}
 
-    def end(self) -> None:
-        """End all."""
-        if self._simulator is not None:
+    def _end_simulator(self) -> None:
+        assert self._simulator is not None
+        if self._simulator.poll() is None:
             self._simulator.terminate()
-            self._simulator.wait(60)
-            self.meter.close()
-        self.probe.close()
-        self.ingest.discard()
-        self._ends.close()
+            self._simulator.wait(120)
+        self.meter.close()
 
 
 def _since(taken: list[Sample], from_at: float, holds: Any) -> float | None:

@@ -1,6 +1,6 @@
 """Does Pantau tell the truth? A story by seed, played against real parts and judged.
 
-    bench/truth.sh [--sites 1000] [--minutes 60] [--events 300] [--chaos 50] [--seed 1]
+    bench/truth.sh --sites 1000 --minutes 55 --events 300 --chaos 60 --seed 11
 
 Exit code 1 when a reading was lost or double, an outage missed or false.
 """
@@ -8,6 +8,7 @@ Exit code 1 when a reading was lost or double, an outage missed or false.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ REAL_KINDS = (
     *("cable_cut", "power_off", "agent_killed", "agent_hung", "access_point_off"),
     *("isp_down", "backhaul_down", "district_power_down"),
 )
-"""What `bench.truth.realsites` plays."""
+"""What a story by seed does to real agents; `bench.truth.realsites` plays the other kinds, too."""
 RESULTS = Path(__file__).parents[1] / "results"
 
 
@@ -44,6 +45,10 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, help="keep everything here")
     args = parser.parse_args()
+    if args.sites < 1 or args.minutes <= 0 or not 0 <= args.real <= args.sites:
+        parser.error("--sites and --minutes have to be above 0, --real at most the sites")
+    if args.real and os.geteuid() != 0:
+        parser.error("--real needs root: real agents live in network namespaces")
     story = generate(
         args.seed,
         args.sites,

@@ -145,6 +145,8 @@ def generate(
             break
         # Groups first: later there would be none whose sites are all at rest.
         some = set(OF_GROUP if len(made) < groups and tried < 20 * groups else OF_SITE) & set(kinds)
+        if not some:
+            continue
         among = sites[:real] if real and chance.random() < REAL_RATIO else sites
         event = _drawn(chance, among, minutes * 60, window_s, some, lasts_s)
         struck = sites_of(event, sites)

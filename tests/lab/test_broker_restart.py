@@ -123,7 +123,7 @@ def test_what_a_broker_took_and_forgot_is_asked_for_once_or_sent_again(
 
     Most of them are of a stream that a power cut had ended: nothing newer shows their absence.
     """
-    backlog = 250
+    backlog = 30
     with (
         City(tmp_path / "city", authority, REAL[:1]) as city,
         Observer(city.broker) as observer,
