@@ -60,6 +60,7 @@ class Site:
         self._chance = random.Random(f"site {box.site}")  # noqa: S311  # spreads load
         self._tubes: set[Tube] = set()
         self._runs = asyncio.Event()
+        self._died = asyncio.Event()
         self._awake = asyncio.Event()
         self._awake.set()
         self._mended = asyncio.Event()
@@ -104,6 +105,7 @@ class Site:
     def _kill_agent(self) -> None:
         """The agent's process is gone; the next one does not hang."""
         self._runs.clear()
+        self._died.set()
         self._plight = {event: one for event, one in self._plight.items() if one != "hung"}
         self._freeze(False)
         if self._session is not None:
@@ -167,8 +169,11 @@ class Site:
                     self._session.result()
                 self._session = None
             attempt = 0 if tube_time() - began_s > _STEADY_S else attempt
-            await asyncio.sleep(schedule.reconnect_delay(attempt, self._chance))
-            attempt += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(schedule.reconnect_delay(attempt, self._chance)):
+                    await self._died.wait()
+            attempt = 0 if self._died.is_set() else attempt + 1  # the next process begins anew
+            self._died.clear()
             await self._awake.wait()
 
     async def _reaches_broker(self) -> bool:
