@@ -160,8 +160,6 @@ def test_too_few_descriptors_are_refused_and_the_advice_that_is_given_helps(tmp_
     config = configured(tmp_path)
     limit = ["prlimit", "--nofile=128:128"]
     if os.geteuid() == 0:  # who else may raise the limit
-        if shutil.which("setpriv") is None:
-            pytest.skip("needs setpriv: apt-get install util-linux")
         limit += ["setpriv", "--bounding-set=-sys_resource"]
     line = refused([*limit, *command(config, "--sites", 100)], "128 are allowed", "ulimit -n")
     advice = re.search(r"--processes (\d+)", line)
