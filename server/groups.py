@@ -23,8 +23,10 @@ Rules
     member, or is a former member that went again.
  7. A group ends when none of its members is away any more, or when half or fewer
     have been for ``window_s``: once a line is mended, not all are back at once.
- 8. A confirmed site's own alert waits while another site that shares a value with
-    it is pending and that value may still become a group; ``hold_s`` at most.
+ 8. A confirmed site's own alert waits while a value that it has still grows, and may
+    become a group: another site of it is pending, and went less than ``hold_s`` ago.
+    Those that another value explains do not count to this one (rule 4). It waits for
+    ``hold_s`` at most.
 """
 
 from __future__ import annotations
@@ -278,18 +280,41 @@ def waiting(
         for one in rest
         if (at := one.confirmed_at) is not None and at <= now < at + rules.hold_s
     ]
-    near = {
-        value: len(sites)
-        for value, sites in _by_value(rest).items()
-        if len(sites) > 1 and any(one.confirmed_at is None for one in sites)
-    }
-    if not held or not near:
+    if not held or not any(_grows(one, now, rules) for one in rest):
         return set()
     counts = _counted(living)
+    rest = [one for one in _unexplained(rest, counts, now, rules) if now - one.at <= rules.window_s]
     likely = {
         value
-        for value, went in near.items()
-        if went + counts[value] >= rules.min_sites
-        and went >= rules.ratio / 2 * (went + counts[value])
+        for value, sites in _by_value(rest).items()
+        if any(_grows(one, now, rules) for one in sites)
+        and len(sites) + counts[value] >= rules.min_sites
+        and len(sites) >= rules.ratio / 2 * (len(sites) + counts[value])
     }
-    return {one.site.id for one in held if likely.intersection(values(one.site))}
+    return {
+        one.site.id
+        for one in held
+        if now - one.at <= rules.window_s and likely.intersection(values(one.site))
+    }
+
+
+def _grows(one: Gone, now: float, rules: GroupRules) -> bool:
+    """Whether a site went so lately that others may follow."""
+    return one.confirmed_at is None and now - one.at < rules.hold_s
+
+
+def _unexplained(
+    rest: Iterable[Gone], living: Counter[Value], now: float, rules: GroupRules
+) -> list[Gone]:
+    """Who is left without the sites of values that are a group once one of them is confirmed."""
+    left = sorted(rest, key=lambda one: (one.at, one.site.id))
+    while True:
+        fits = [
+            fit
+            for value, sites in _by_value(left).items()
+            if (fit := _fit(value, sites, living[value], now, rules, begins=False))
+        ]
+        if not fits:
+            return left
+        members = {one.site.id for one in max(fits, key=_rank).members}
+        left = [one for one in left if one.site.id not in members]

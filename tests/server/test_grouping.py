@@ -237,11 +237,20 @@ def test_a_blindness_that_passes_while_it_is_held_is_never_told() -> None:
 
 def test_an_alert_waits_for_its_neighbours_ten_seconds_at_most() -> None:
     centre = Centre()
-    centre.goes(BIZNET[:2], 1000)
+    centre.goes(BIZNET[:1], 1000)
+    centre.goes(BIZNET[1:2], 1029)
     centre.confirms(BIZNET[:1], 1030)
     assert centre.ticks(1030) == []
     assert centre.held == {"b-0": 1040}
-    centre.ticks(1040)
+    centre.ticks(1039)
+    assert centre.held == {}
+
+
+def test_an_alert_does_not_wait_for_a_neighbour_that_went_long_before_it_was_told() -> None:
+    centre = Centre()
+    centre.goes(BIZNET[:2], 1000)
+    centre.confirms(BIZNET[:1], 1030)
+    assert centre.ticks(1030) == []
     assert centre.held == {}
 
 

@@ -289,21 +289,53 @@ def held(went: list[Gone], living: list[Site], now: float = NOW) -> set[str]:
     return groups.waiting(went, living, now, RULES)
 
 
+def pending(sites: Iterable[Site], at: float = NOW - 2) -> list[Gone]:
+    """Sites that went of late, and are being confirmed."""
+    return gone(sites, at, pending=True)
+
+
 def test_an_alert_waits_only_while_a_group_may_still_come_of_it() -> None:
     one, two, three, four = sites(4, "biznet", "x")
-    confirmed, pending = gone([one]), gone([two], pending=True)
+    confirmed = gone([one], NOW - 31)
 
-    assert held(confirmed + pending, [three, four]) == {one.id}
+    assert held(confirmed + pending([two]), [three, four]) == {one.id}
     assert held(confirmed, [two, three, four]) == set()
     assert held(confirmed + gone([two]), [three, four]) == set()
-    assert held(confirmed + pending, []) == set()
-    assert held(confirmed + gone([site("z", "icon", "y")], pending=True), [two, three]) == set()
-    assert held(confirmed + pending, [three, four, *sites(9, "biznet", "x")[4:]]) == set()
+    assert held(confirmed + pending([two]), []) == set()
+    assert held(confirmed + pending([site("z", "icon", "y")]), [two, three]) == set()
+    assert held(confirmed + pending([two]), [three, four, *sites(9, "biznet", "x")[4:]]) == set()
+
+
+def test_an_alert_does_not_wait_once_nobody_else_goes() -> None:
+    one, two, three, four = sites(4, "biznet", "x")
+    confirmed = gone([one], NOW - 31)
+
+    assert held(confirmed + pending([two], NOW - 9.9), [three, four]) == {one.id}
+    assert held(confirmed + pending([two], NOW - 10), [three, four]) == set()
+
+
+def test_an_alert_does_not_wait_for_sites_that_cannot_be_in_a_group_with_its_own() -> None:
+    one, two, three, four = sites(4, "biznet", "x")
+
+    assert held(gone([one], NOW - 61) + pending([two]), [three, four]) == set()
+    long_ago = [Gone(some, 100.0, 140.0) for some in sites(4, "biznet", "y")]
+    assert held(gone([one], NOW - 31) + pending([two]) + long_ago, sites(9, "biznet", "z")) == set()
+
+
+def test_an_alert_does_not_wait_for_the_sites_of_another_ones_group() -> None:
+    """A killed agent of one ISP, in the seconds in which another ISP fails in its district."""
+    killed = site("lone", "icon", "x")
+    failing = pending(sites(20, "biznet", "x"), NOW - 4)
+
+    assert held([*gone([killed], NOW - 30), *failing], sites(20, "icon", "x")) == set()
+    assert held([*gone([killed], NOW - 30), *failing[:10]], sites(20, "icon", "x")) == set()
+    living = [*sites(20, "biznet", "x")[9:], *sites(10, "icon", "x")]
+    assert held([*gone([killed], NOW - 30), *failing[:9]], living) == {"lone"}
 
 
 def test_an_alert_waits_ten_seconds_at_most() -> None:
     one, two, three, four = sites(4, "biznet", "x")
-    went = gone([one]) + gone([two], pending=True)
+    went = gone([one], NOW - 31) + pending([two], NOW)
 
     assert held(went, [three, four], NOW + 8.9) == {one.id}
     assert held(went, [three, four], NOW + 9) == set()

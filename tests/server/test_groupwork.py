@@ -50,7 +50,7 @@ def test_an_outage_that_waits_for_a_group_is_told_also_when_that_commit_fails(
 ) -> None:
     centre, devices = town(tmp_path)
     centre.hears(lost("aa-0", 1001.0))
-    centre.hears(lost("aa-1", 1015.0))  # pending until 1045
+    centre.hears(lost("aa-1", 1031.0))  # pending until 1061
     centre.waits(1031.5)
     assert alerts(centre) == {}
 
