@@ -108,16 +108,16 @@ def test_a_power_cut_during_a_trial_changes_nothing_of_it(town: Town) -> None:
 def test_a_centre_that_is_away_sends_no_device_back_and_is_waited_for(town: Town) -> None:
     before = _streams(town, _SECOND)
     town.on("centre", "systemctl stop pantau-ingest")
-    away = ("-e", "pantau_agent_trial_s=15", "--limit", _SECOND)
-    words = " ".join(
-        town.play("upgrade.yml", "-e", f"pantau_version={number()}", *away, expect=2).split()
-    )
+    try:
+        away = ("upgrade.yml", "-e", f"pantau_version={number()}", *_SHORT, "--limit", _SECOND)
+        words = " ".join(town.play(*away, expect=2).split())
+    finally:
+        town.on("centre", "systemctl start pantau-ingest")
     assert f"{_SECOND}: NOT upgraded: {number()} stays on trial: it is connected, but the" in words
     assert "is pantau-ingest running?" in words
     assert _current(town, _SECOND) == number()
     assert f"/{number()}/" in _program(town, _SECOND)
 
-    town.on("centre", "systemctl start pantau-ingest")
     assert f"{number()} proved itself" in _verdict(town, _SECOND)
     after = _streams(town, _SECOND)
     assert set(after) == set(before)
