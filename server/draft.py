@@ -70,7 +70,7 @@ class Draft:
     def stream(self, site: str, stream: str) -> StreamRow:
         """A stream as this transaction sees it; made where it is new."""
         key = (site, stream)
-        row = self._streams.get(key) or self._memory.streams.get(key)
+        row = self._streams.get(key) or self._memory.streams.get(site, {}).get(stream)
         if row is None:
             row = self._store.stream(site, stream) or self._store.add_stream(site, stream)
             self._streams[key] = row
@@ -265,7 +265,7 @@ class Draft:
     def merge(self) -> None:
         """The transaction is durable: remember it."""
         memory = self._memory
-        memory.streams.update(self._streams)
+        memory.keep(self._streams.values())
         memory.places.update(self._places)
         memory.anchors.update(self._anchors)
         memory.dues.update(self._dues)

@@ -124,7 +124,7 @@ class Ingest:
         taken = intake.taken
         taken.posts = draft.posts
         for site, stream in intake.touched:
-            seqs = self._memory.streams[site, stream].seqs
+            seqs = draft.stream(site, stream).seqs
             seen = self._memory.healths[site].seen
             newest = seen is None or seen.stream == stream
             taken.progress[site, stream] = Progress(site, stream, seqs.through, seqs.gap(), newest)

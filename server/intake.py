@@ -16,6 +16,11 @@ from server import clock, health
 from server.draft import Draft
 from server.store import FLAG_CORRECTED, FLAG_UNCERTAIN, NewReading, Store, StreamRow
 
+MOST_RANGES = 1000
+"""So many separate ranges of a stream may be stored. An agent sends in order, newest first and then
+upwards from the oldest hole, and makes a few; each commit writes them all down."""
+_TOO_MANY = f"more than {MOST_RANGES} holes before it: not stored until some are filled"
+
 
 class Message(Protocol):
     """What arrived: `received_at` is stamped on receipt."""
@@ -108,7 +113,11 @@ class Intake:
                 if not self._is_new(row, good, message):
                     continue
                 lost -= 1
-            seqs = seqs.add(reading.seq)
+            grown = seqs.add(reading.seq)
+            if len(grown.beyond) > MOST_RANGES:
+                self._store.quarantine(now, message.topic, _TOO_MANY, good.raw)
+                continue
+            seqs = grown
             when = clock.when(good, anchors)
             flags = FLAG_CORRECTED if when.corrected else FLAG_UNCERTAIN if when.uncertain else 0
             number = number or self._store.add_message(message.payload)
@@ -120,8 +129,9 @@ class Intake:
                 draft.apply(state, events)
         for bad in batch.bad:
             self._store.quarantine(now, message.topic, bad.reason, bad.raw)
-            if bad.seq is not None:
-                seqs = seqs.add(bad.seq)
+            grown = seqs if bad.seq is None else seqs.add(bad.seq)
+            if len(grown.beyond) <= MOST_RANGES:
+                seqs = grown
         draft.put_health(state)
         lost = max(0, row.lost + lost)
         draft.put_stream(StreamRow(row.id, site, envelope.stream, seqs, lost))

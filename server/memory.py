@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from server.clock import Anchors
@@ -10,6 +11,10 @@ from server.inforce import InForce
 from server.model import Incident, Kind, Rules, Site, unregistered
 from server.past import Runs
 from server.store import StreamRow
+
+_STREAMS_OF_A_SITE = 4
+"""A device has one stream that grows, and perhaps older ones with a backlog. Over the years it has
+many, and the store tells of each."""
 
 
 @dataclass(slots=True)
@@ -20,7 +25,8 @@ class Memory:
     registry: dict[str, Site] = field(default_factory=dict)
     healths: dict[str, Health] = field(default_factory=dict)
     places: dict[str, tuple[str, str]] = field(default_factory=dict)
-    streams: dict[tuple[str, str], StreamRow] = field(default_factory=dict)
+    streams: dict[str, dict[str, StreamRow]] = field(default_factory=dict)
+    """Of each site by name, those that were written to last."""
     firing: dict[tuple[str, Kind], Incident] = field(default_factory=dict)
     anchors: dict[str, Anchors] = field(default_factory=dict)
     runs: Runs = field(default_factory=dict)
@@ -54,6 +60,15 @@ class Memory:
         if found is None:
             found = self.judged_by[site] = self.in_force.rules(self.site(site))
         return found
+
+    def keep(self, streams: Iterable[StreamRow]) -> None:
+        """Remember how streams stand; forget those of their sites that were used longest ago."""
+        for row in streams:
+            known = self.streams.setdefault(row.site, {})
+            known.pop(row.stream, None)
+            known[row.stream] = row
+            if len(known) > _STREAMS_OF_A_SITE:
+                del known[next(iter(known))]
 
     def in_work(self, incident: Incident) -> bool:
         """Whether announced work covers all sites of an incident."""

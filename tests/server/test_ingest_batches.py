@@ -10,6 +10,7 @@ import pytest
 
 from agent import wire
 from server import health
+from server.intake import MOST_RANGES
 from server.store import StoreError
 from tests.server.centre import Centre, home
 from tests.server.made import OTHER, SITE, Device, Message, identity, presence, says
@@ -254,6 +255,41 @@ def test_what_was_given_up_and_yet_comes_is_stored_and_not_lost(centre: Centre) 
 
     assert centre.seqs(SITE) == [3, 6]
     assert [row.lost for row in centre.store.streams()] == [4]
+
+
+def test_ingest_remembers_the_streams_in_use_and_knows_all(centre: Centre) -> None:
+    devices = [Device(stream=identity(f"stream {n}")) for n in range(20)]
+    for one in devices:
+        centre.hears(one.live(1000.0), one.live(1060.0))
+    assert 0 < len(centre.ingest._memory.streams[SITE]) < 5
+
+    centre.hears(*(one.message(1061, 1, 2) for one in devices))
+    taken = centre.hears(*(one.live(1120.0) for one in devices))
+    assert [one.through for one in taken.progress.values()] == [3] * 20
+    assert len(centre.rows(SITE)) == 60
+    assert centre.reasons() == []
+
+
+def test_a_stream_with_too_many_holes_waits_until_some_are_filled(centre: Centre) -> None:
+    device = Device()
+    count = 2 * MOST_RANGES + 4
+    for n in range(count):
+        device.reading(1000 + n)
+    every_second = range(2, count + 1, 2)
+    centre.hears(*(device.message(5000, *every_second[n : n + 100]) for n in range(0, 1002, 100)))
+    assert len(centre.rows(SITE)) == MOST_RANGES
+    assert len(centre.reasons()) == 2
+    assert "not stored until" in centre.reasons()[0]
+
+    [row] = centre.store.streams()
+    assert row.seqs.gap() == (1, 1)
+    device.spool[every_second[-1]] = b'{"seq":%d}' % every_second[-1]  # no reading at all
+    centre.hears(device.message(5001, every_second[-1]))
+    for first in range(1, count, 100):
+        last = min(first + 100, count + 1)
+        centre.hears(device.message(5002, *range(first, last)))
+    assert len(centre.reasons()) == 4  # what is no reading comes twice
+    assert [one.seqs.through for one in centre.store.streams()] == [count]
 
 
 class Breaking:
