@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 from bench.truth.books import unlike as unlike_at_end
-from bench.truth.chaos import plan
+from bench.truth.chaos import plan, within
 from bench.truth.run import play, record
 from bench.truth.score import table
-from bench.truth.story import OF_GROUP, OF_SITE, generate
+from bench.truth.story import OF_GROUP, OF_SITE, BadStory, Story, generate, read
 
 REAL_KINDS = (
     *("cable_cut", "power_off", "agent_killed", "agent_hung", "access_point_off"),
@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=40)
     parser.add_argument("--chaos", type=int, default=0, help="how many breakages of the centre")
     parser.add_argument("--window-s", type=float, default=60.0)
+    parser.add_argument("--story", type=Path, help="play this story.toml and no made-up one")
     parser.add_argument("--real", type=int, default=0, help="sites played by real agents (root)")
     parser.add_argument("--compare", action="store_true", help="play again without chaos")
     parser.add_argument(
@@ -47,8 +48,39 @@ def main() -> int:
     args = parser.parse_args()
     if args.sites < 1 or args.minutes <= 0 or not 0 <= args.real <= args.sites:
         parser.error("--sites and --minutes have to be above 0, --real at most the sites")
-    if args.real and os.geteuid() != 0:
-        parser.error("--real needs root: real agents live in network namespaces")
+    try:
+        story = _made_up(args) if args.story is None else read(args.story)
+    except BadStory as err:
+        parser.error(f"{args.story}: {err}")
+    except OSError as err:
+        parser.error(f"{err.filename}: {err.strerror}")
+    if story.real and os.geteuid() != 0:
+        parser.error("real agents need root: they live in network namespaces")
+    folder = args.folder or Path(tempfile.mkdtemp(prefix="pantau-truth-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    length = {"minutes": args.minutes, "window_s": args.window_s}
+    outcome = play(folder, story, **length)
+    print(table(outcome.score))
+    if outcome.real is not None:
+        print(f"\nof these, by {len(story.real)} real agents:\n{table(outcome.real)}")
+    print(f"readings {outcome.readings}; breakages {len(outcome.chaos)}")
+    print("\n".join(outcome.book_faults) or "readings and alerts: the books agree")
+    unlike: list[str] = []
+    if args.compare:
+        (folder / "calm").mkdir()
+        calm = play(folder / "calm", within(story, []), **length)
+        unlike = unlike_at_end(outcome.status, calm.status)
+        print("\n".join(unlike) or "every site ended as it does without chaos")
+    RESULTS.mkdir(exist_ok=True)
+    told = {name: value for name, value in vars(args).items() if name not in ("folder", "story")}
+    result = RESULTS / f"truth-{len(story.sites)}-{story.seed}.json"
+    result.write_text(record(outcome, **told))
+    print(f"raw samples: {result}; everything: {folder}")
+    found = outcome.score
+    return int(bool(outcome.book_faults or found.missed or found.false or unlike))
+
+
+def _made_up(args: argparse.Namespace) -> Story:
     story = generate(
         args.seed,
         args.sites,
@@ -59,28 +91,7 @@ def main() -> int:
         real=args.real,
         real_kinds=REAL_KINDS,
     )
-    folder = args.folder or Path(tempfile.mkdtemp(prefix="pantau-truth-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    length = {"minutes": args.minutes, "window_s": args.window_s}
-    outcome = play(folder, story, **length, acts=plan(args.seed, args.chaos, args.minutes * 60))
-    print(table(outcome.score))
-    if outcome.real is not None:
-        print(f"\nof these, by {args.real} real agents:\n{table(outcome.real)}")
-    print(f"readings {outcome.readings}; breakages {len(outcome.chaos)}")
-    print("\n".join(outcome.book_faults) or "readings and alerts: the books agree")
-    unlike: list[str] = []
-    if args.compare:
-        (folder / "calm").mkdir()
-        calm = play(folder / "calm", story, **length, acts=[])
-        unlike = unlike_at_end(outcome.status, calm.status)
-        print("\n".join(unlike) or "every site ended as it does without chaos")
-    RESULTS.mkdir(exist_ok=True)
-    told = {name: value for name, value in vars(args).items() if name != "folder"}
-    result = RESULTS / f"truth-{args.sites}-{args.seed}.json"
-    result.write_text(record(outcome, **told))
-    print(f"raw samples: {result}; everything: {folder}")
-    found = outcome.score
-    return int(bool(outcome.book_faults or found.missed or found.false or unlike))
+    return within(story, plan(args.seed, args.chaos, args.minutes * 60))
 
 
 if __name__ == "__main__":

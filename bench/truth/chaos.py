@@ -7,16 +7,14 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.truth.centre import Centre
+from bench.truth.story import OF_CENTRE as ACTS
+from bench.truth.story import Event, Story
 
-ACTS = (
-    *("ingest_killed", "broker_killed", "broker_killed_without_ingest"),
-    *("network_cut", "database_locked", "disk_full"),
-)
 _ONCE = ("database_locked", "disk_full")
 
 
@@ -61,6 +59,22 @@ def plan(seed: int, count: int, over_s: float) -> list[Act]:
 
 def _lasts_s(chance: random.Random, step_s: float) -> float:
     return round(min(chance.uniform(1, 6), step_s * 0.4), 1)
+
+
+def within(story: Story, acts: list[Act]) -> Story:
+    """The story with these breakages among its events; with none, without any."""
+    events = [event for event in story.events if event.what not in ACTS]
+    events += [Event(f"c{n:04d}", a.at_s, a.lasts_s, a.what) for n, a in enumerate(acts, 1)]
+    return replace(story, events=sorted(events, key=lambda event: event.at_s))
+
+
+def told(story: Story) -> list[Act]:
+    """The breakages of a story."""
+    return [
+        Act(event.at_s, event.what, event.lasts_s or 0.0)
+        for event in story.events
+        if event.what in ACTS
+    ]
 
 
 def absences(acts: list[Act]) -> list[tuple[float, float]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bench.truth import story
 from bench.truth.realdeeds import OF_AGENT
 from bench.truth.realnet import MOST_SITES
-from bench.truth.story import BadStory, Event, from_toml, sites_of
+from bench.truth.story import Event, from_toml, sites_of
 
 
 class Refused(Exception):
@@ -34,7 +34,7 @@ def plan(text: str, rows: list[dict[str, str]]) -> Plan:
         Refused: no real sites, unknown ones, or too many.
         BadStory: the story cannot be played by anybody.
     """
-    story = from_toml(text, rows)
+    told = from_toml(text, rows)
     fleet = tomllib.loads(text).get("fleet", {})
     real = fleet.get("real", [])
     if not real:
@@ -51,12 +51,12 @@ def plan(text: str, rows: list[dict[str, str]]) -> Plan:
         raise Refused(f"[fleet] begins_at is {begins_at!r}; RFC 3339 is wanted") from None
     events = [
         (event, struck)
-        for event in story.events
+        for event in told.events
         if (struck := [site for site in sites_of(event, rows) if site in set(real)])
     ]
     _need_one_life(events)
     rows = [known[site] for site in dict.fromkeys(real)]
-    return Plan(rows, events, story.start_after_s, begins)
+    return Plan(rows, events, told.start_after_s, begins)
 
 
 def _need_one_life(events: list[tuple[Event, list[str]]]) -> None:
@@ -73,19 +73,11 @@ def _need_one_life(events: list[tuple[Event, list[str]]]) -> None:
             free[site] = event.at_s + lasts_s, event.id
 
 
-def read(story: Path) -> Plan:
+def read(file: Path) -> Plan:
     """The plan of a story file.
 
     Raises:
         Refused, BadStory: see `plan`.
         OSError: a file is not there.
     """
-    text = story.read_text()
-    try:
-        name = tomllib.loads(text)["fleet"]["sites"]
-    except tomllib.TOMLDecodeError as err:
-        raise BadStory(f"the story is no TOML: {err}") from None
-    except (KeyError, TypeError):
-        raise BadStory('the story lacks [fleet] sites = "sites.csv"') from None
-    with (story.parent / name).open() as file:
-        return plan(text, list(csv.DictReader(file)))
+    return plan(file.read_text(), story.read(file).sites)

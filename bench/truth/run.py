@@ -15,7 +15,7 @@ from typing import Any
 from bench.truth import books
 from bench.truth.acks import AckWatch
 from bench.truth.centre import PANTAU, Centre
-from bench.truth.chaos import Act, Chaos, absences
+from bench.truth.chaos import Act, Chaos, absences, told
 from bench.truth.listener import Listener
 from bench.truth.score import Score, availability, score
 from bench.truth.story import Story, to_csv, to_toml
@@ -50,7 +50,6 @@ def play(
     *,
     minutes: float,
     window_s: float,
-    acts: list[Act],
     pantau: Path = PANTAU,
     settle_s: float = SETTLE_S,
     stored_within_s: float = _STORED_WITHIN_S,
@@ -65,8 +64,8 @@ def play(
         settle_s: how long it may take after the last event until all is told,
         stored_within_s: and then, until all is stored.
         minutes: the story's length.
-        acts: what breaks the centre meanwhile.
     """
+    acts = told(story)
     (folder / "sites.csv").write_text(to_csv(story.sites))
     expected = expect(story, window_s, absences(acts), minutes * 60)
     (folder / "truth.json").write_text(json.dumps(as_json(expected), indent=1))
@@ -80,8 +79,7 @@ def play(
         acks = AckWatch(centre.broker.port, centre.database)
         ends.callback(acks.close)
         begins = time.time() + story.start_after_s
-        told = to_toml(story, "sites.csv", _iso(begins))
-        (folder / "story.toml").write_text(told)
+        (folder / "story.toml").write_text(to_toml(story, "sites.csv", _iso(begins)))
         players = [_simulator(folder, centre, simulator, minutes, window_s)]
         if story.real:
             players.append(_real_sites(folder, centre, minutes, window_s))

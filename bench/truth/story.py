@@ -13,6 +13,7 @@ import random
 import tomllib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 OF_SITE = (
@@ -25,7 +26,10 @@ OF_GROUP = {
     "district_power_down": "power_area",
 }
 """What strikes many sites at once, and the column of the registry that tells whom."""
-OF_CENTRE = ("broker_killed", "ingest_killed", "disk_full", "database_locked", "network_cut")
+OF_CENTRE = (
+    *("ingest_killed", "broker_killed", "broker_killed_without_ingest"),
+    *("network_cut", "database_locked", "disk_full"),
+)
 PARAMETERS = {
     "link_lossy": {"loss_ratio": 0.3},
     "link_slow": {"delay_ms": 400.0},
@@ -244,6 +248,24 @@ def _lines(story: Story, sites_file: str, begins_at: str | None) -> Iterator[str
         yield from (f"{name} = {value}" for name, value in event.parameters.items())
 
 
+def read(file: Path) -> Story:
+    """A story file, with the sites that it names.
+
+    Raises:
+        BadStory: see `from_toml`; or it names no list of sites.
+        OSError: a file is not there.
+    """
+    text = file.read_text()
+    try:
+        name = tomllib.loads(text)["fleet"]["sites"]
+    except tomllib.TOMLDecodeError as err:
+        raise BadStory(f"the story is no TOML: {err}") from None
+    except (KeyError, TypeError):
+        raise BadStory('the story lacks [fleet] sites = "sites.csv"') from None
+    with (file.parent / name).open() as sites:
+        return from_toml(text, list(csv.DictReader(sites)))
+
+
 def from_toml(text: str, sites: list[dict[str, str]]) -> Story:
     """Read a story for these sites.
 
@@ -273,6 +295,8 @@ def _event(row: dict[str, Any]) -> Event:
     by = next((name for name in _TARGETS if name in row), "")
     if not by and what not in OF_CENTRE:
         raise BadStory(f"event {row['id']}: {what} of whom? one of {', '.join(_TARGETS)}")
+    if what in OF_CENTRE and "lasts_s" not in row:
+        raise BadStory(f"event {row['id']}: {what} needs lasts_s: the centre comes back")
     known = {"id", "at_s", "lasts_s", "what", by}
     lasts_s = None if "lasts_s" not in row else float(row["lasts_s"])
     rest = {name: float(value) for name, value in row.items() if name not in known}

@@ -31,7 +31,10 @@ EVENTS: dict[str, str | None] = {
     "link_slow": "delay_ms",
     "access_point_off": None,
 }
-OF_CENTRE = ("broker_killed", "ingest_killed", "disk_full", "database_locked", "network_cut")
+OF_CENTRE = (
+    *("ingest_killed", "broker_killed", "broker_killed_without_ingest"),
+    *("network_cut", "database_locked", "disk_full"),
+)
 """What strikes the centre is for whoever runs the centre; here it is passed over."""
 DEFAULTS = {"offset_s": 7200.0, "loss_ratio": 0.3, "delay_ms": 400.0}
 TARGETS = ("site", "isp", "backhaul", "power_area", "district", "access_point")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.truth.chaos import Act
+from bench.truth.chaos import Act, within
 from bench.truth.run import Outcome, play
 from bench.truth.story import Event, Story, registry
 from tests.faults.mutate import Fault, apply, copy_sources
@@ -73,10 +73,9 @@ def _play(folder: Path, faults: list[Fault], acts: list[Act]) -> Outcome:
         for n, what in enumerate(whats)
     ]
     return play(
-        *(folder, Story(1, 15.0, sites, events), (str(command), "simulate")),
+        *(folder, within(Story(1, 15.0, sites, events), acts), (str(command), "simulate")),
         minutes=1.0,
         window_s=5.0,
-        acts=acts,
         pantau=command,
         settle_s=20.0,
         stored_within_s=15.0,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.truth.chaos import ACTS, Act, plan
+from bench.truth.chaos import ACTS, Act, plan, told, within
 from bench.truth.run import play
 from bench.truth.score import table
 from bench.truth.story import generate
@@ -28,13 +28,15 @@ def test_the_chaos_of_a_seed_is_always_the_same_and_has_every_kind() -> None:
 def test_a_short_story_with_chaos_loses_no_reading_and_tells_no_outage_that_was_none(
     tmp_path: Path,
 ) -> None:
-    story = generate(3, 200, minutes=3.0, events=30, window_s=5.0, lasts_s=(60.0, 70.0))
+    sites = generate(3, 200, minutes=3.0, events=30, window_s=5.0, lasts_s=(60.0, 70.0))
     acts = [
         Act(20.0, "network_cut", 3.0),
         Act(35.0, "broker_killed_without_ingest", 4.0),
         Act(60.0, "ingest_killed", 2.0),
     ]
-    outcome = play(tmp_path, story, minutes=3.0, window_s=5.0, acts=acts)
+    story = within(sites, acts)
+    assert told(story) == acts
+    outcome = play(tmp_path, story, minutes=3.0, window_s=5.0)
     found = outcome.score
     assert outcome.book_faults == []
     assert outcome.readings > 2000

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+from pathlib import Path
 
 import pytest
 
+from bench.truth.chaos import plan, told, within
 from bench.truth.story import (
     OF_CENTRE,
     OF_GROUP,
@@ -17,6 +19,7 @@ from bench.truth.story import (
     Event,
     from_toml,
     generate,
+    read,
     sites_of,
     to_csv,
     to_toml,
@@ -64,6 +67,7 @@ def test_no_site_suffers_two_events_without_a_rest_between() -> None:
         ('what = "cable_cut"', "of whom"),
         ('what = "cable_cut"\nsite = "sim-9999"', "no site has site 'sim-9999'"),
         ('what = "isp_down"\nisp = "nobody"', "no site has isp 'nobody'"),
+        ('what = "ingest_killed"', "ingest_killed needs lasts_s"),
     ],
 )
 def test_an_event_that_nobody_can_suffer_is_refused_in_one_line(lines: str, said: str) -> None:
@@ -104,6 +108,18 @@ def test_the_agents_absence_is_not_down_and_a_wrong_clock_is_no_trouble() -> Non
 
 def test_down_is_counted_within_the_time_that_is_judged() -> None:
     assert down_s([_truth("cable_cut", 100.0)], 50.0, 80.0) == {"sim-0001": 30.0}
+
+
+def test_what_strikes_the_centre_is_written_and_read_with_the_story(tmp_path: Path) -> None:
+    acts = plan(7, 20, 3600.0)
+    both = within(STORY, acts)
+    (tmp_path / "sites.csv").write_text(to_csv(STORY.sites))
+    (tmp_path / "story.toml").write_text(to_toml(both, "sites.csv"))
+
+    again = read(tmp_path / "story.toml")
+    assert again == both
+    assert told(again) == acts
+    assert within(again, []) == STORY
 
 
 def test_the_centre_is_judged_by_nobody() -> None:
