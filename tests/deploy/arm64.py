@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.deploy.images import from_boot, partitioned
-from tests.deploy.machines import CACHE, MIRROR, Machine, making
+from tests.deploy.machines import CACHE, Machine, making
 from tests.lab.apt import arm64_apt
 from tests.lab.net import Namespace, sh
 from tests.lab.wifi.machine import cpio
@@ -98,7 +98,7 @@ def vendor_image(file: Path) -> None:
 def _system(root: Path) -> Path:
     """Debian 12 for arm64, its packages configured by their own scripts."""
     _run(["debootstrap", "--arch=arm64", "--foreign", "--variant=minbase",
-          f"--include={','.join(_SYSTEM)}", "bookworm", str(root), MIRROR], _UNPACK_S)  # fmt: skip
+          f"--include={','.join(_SYSTEM)}", "bookworm", str(root)], _UNPACK_S)  # fmt: skip
     (root / "etc/dpkg/dpkg.cfg.d/small").write_text(_SMALL)
     process = subprocess.Popen(
         ["unshare", "--user", "--mount", "sh", "-euc", _FOREIGN],

@@ -26,7 +26,6 @@ _PACKAGES = (
     *("ca-certificates", "openssl", "mosquitto", "mosquitto-clients", "systemd-timesyncd"),
     "nftables",
 )
-MIRROR = "http://deb.debian.org/debian"
 _BOOT_S, _END_S = 120.0, 60.0
 
 # The host's cgroups may be of the mixed kind: the machine gets a pure v2 tree of its own.
@@ -60,7 +59,7 @@ def root_file_system() -> Path:
         done = subprocess.run(
             # In mounts of its own: one that is cut off leaves no /proc in there.
             ["unshare", "--mount", "debootstrap", "--variant=minbase",
-             f"--include={','.join(_PACKAGES)}", "bookworm", str(unfinished), MIRROR],
+             f"--include={','.join(_PACKAGES)}", "bookworm", str(unfinished)],
             capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:]
