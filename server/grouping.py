@@ -89,13 +89,14 @@ class _Step:
         members = [one for name in group.sites if (one := self._view.away.get(name))]
         went = sorted(one.at for one in members)
         former = frozenset(group.sites)
-        joining = sorted(
+        coming = sorted(
             name
             for name, one in self._free.items()
             if groups.joins(_gone(one), group.dimension, went, former, self._rules)
         )
-        for name in joining:
-            members.append(self._free.pop(name))
+        found = {name: self._free.pop(name) for name in coming}  # pending ones join later
+        joining = [name for name in coming if found[name].outage is not None]
+        members += [found[name] for name in joining]
         count = len(group.sites) + len(joining)
         if groups.few(len(members), count):
             since = min(self._now, self._view.few_since.get(group.id, self._now))

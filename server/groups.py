@@ -7,26 +7,27 @@ Rules
  2. Sites can share an ISP, a backhaul, a power area, a district. A value of these
     explains a group when at least ``min_sites`` of its sites went within
     ``window_s``, and at least ``ratio`` of those that lived until then.
- 3. A group begins only with a site that is confirmed, and was confirmed at most
-    ``window_s`` ago: pending sites alone may all come back, and what was told long
-    ago is not told again.
+ 3. A group begins once ``min_sites`` of these sites are confirmed, at most ``window_s``
+    ago, and only confirmed sites are its members: pending ones may all come back, and
+    what was told long ago is not told again. Those that are confirmed later join.
  4. The value that explains most wholly wins: the one with the most sites gone,
     each that lives on counting against it. Its sites are taken out, and the next is
     looked for among the rest. So two groups at once are told apart, and no site is
-    in two. A value that explains more wholly, but of whose sites none is confirmed
+    in two. A value that explains more wholly, but of whose sites too few are confirmed
     yet, keeps them from the others meanwhile: they are about to be its group.
  5. When at least 0.9 of a fleet of 10 or more went at once, it is our own
     blindness that is likely, not the fleet: that is one group of everything, told
     ``hold_s`` after its first confirmation at the earliest. Unless one value holds
     all that went, and somebody without it lives on: then we can hear.
- 6. A site joins a group whose value it shares when it went within ``window_s`` of a
+ 6. A confirmed site joins a group whose value it shares when it went within ``window_s`` of a
     member, or is a former member that went again.
  7. A group ends when none of its members is away any more, or when half or fewer
     have been for ``window_s``: once a line is mended, not all are back at once.
- 8. A confirmed site's own alert waits while a value that it has still grows, and may
-    become a group: another site of it is pending, and went less than ``hold_s`` ago.
-    Those that another value explains do not count to this one (rule 4). It waits for
-    ``hold_s`` at most.
+ 8. A confirmed site's own alert waits while it is about to be in a group, for only the
+    confirmations are missing; or while a value that it has still grows, and may become a
+    group: another site of it is pending, and went less than ``hold_s`` ago. Those that
+    another value explains do not count to this one (rule 4). It waits for ``hold_s`` at
+    most.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class _Fit(NamedTuple):
     earliest: float
     value: Value
     members: list[Gone]
-    begins: bool  # one of them is confirmed (rule 3)
+    begins: bool  # enough of them are confirmed (rule 3)
 
 
 def went_at(heard_at: float, window_s: float, will_at: float | None) -> float:
@@ -129,9 +130,13 @@ def find(
         dimension = " ".join(best.value)
         members = {one.site.id for one in best.members}
         if best.begins:
-            found.append(Group(dimension, tuple(sorted(members)), now))
+            found.append(Group(dimension, _confirmed(best.members), now))
         rest = [one for one in rest if one.site.id not in members]
     return found
+
+
+def _confirmed(members: Iterable[Gone]) -> tuple[str, ...]:
+    return tuple(sorted(one.site.id for one in members if one.confirmed_at is not None))
 
 
 def _fresh(one: Gone, now: float, rules: GroupRules) -> bool:
@@ -184,13 +189,14 @@ def _fit(
     """How well a value explains its sites, which are sorted by when they went (rule 2).
 
     Args:
-        begins: one of them has to be confirmed of late; else one has to be pending.
+        begins: enough of them have to be confirmed of late; else one has to be pending.
     """
     if len(sites) < rules.min_sites:
         return None
     first, last = _densest(
         sites,
         [_fresh(one, now, rules) if begins else one.confirmed_at is None for one in sites],
+        rules.min_sites if begins else 1,
         rules,
     )
     members = sites[first:last]
@@ -202,8 +208,10 @@ def _fit(
     return _Fit(net, len(members), order, -members[0].at, value, members, begins)
 
 
-def _densest(gone: Sequence[Gone], wanted: Sequence[bool], rules: GroupRules) -> tuple[int, int]:
-    """From and to of the most that went within a window, one of them wanted.
+def _densest(
+    gone: Sequence[Gone], wanted: Sequence[bool], least: int, rules: GroupRules
+) -> tuple[int, int]:
+    """From and to of the most that went within a window, at least so many of them wanted.
 
     Of several such windows it is the earliest; where there is none, (0, 0).
     """
@@ -212,7 +220,7 @@ def _densest(gone: Sequence[Gone], wanted: Sequence[bool], rules: GroupRules) ->
     windows = (
         (first, last)
         for first, at in enumerate(times)
-        if count[last := bisect_right(times, at + rules.window_s)] > count[first]
+        if count[last := bisect_right(times, at + rules.window_s)] - count[first] >= least
     )
     return max(windows, key=lambda window: (window[1] - window[0], -window[0]), default=(0, 0))
 
@@ -221,7 +229,8 @@ def _everything(
     rest: list[Gone], living: Counter[Value], now: float, rules: GroupRules
 ) -> Group | None:
     """Rule 5."""
-    first, last = _densest(rest, [_fresh(one, now, rules) for one in rest], rules)
+    fresh = [_fresh(one, now, rules) for one in rest]
+    first, last = _densest(rest, fresh, rules.min_sites, rules)
     members = rest[first:last]
     lived_on = living["", ""] + len(rest) - last
     fleet = len(members) + lived_on
@@ -231,10 +240,9 @@ def _everything(
     shared = set.intersection(*(set(values(one.site)) for one in members))
     if any(living[value] < living["", ""] for value in shared):
         return None
-    sites = tuple(sorted(one.site.id for one in members))
     confirmed_at = min(confirmed)
     told_from = confirmed_at + rules.hold_s if confirmed_at <= now else now
-    return Group(EVERYTHING, sites, told_from)
+    return Group(EVERYTHING, _confirmed(members), told_from)
 
 
 def joins(
@@ -244,7 +252,7 @@ def joins(
     former: Collection[str],
     rules: GroupRules,
 ) -> bool:
-    """Whether a site that is in no group joins this one (rule 6).
+    """Whether a site that is in no group joins this one, once it is confirmed (rule 6).
 
     Args:
         went: when its members went, in order of time.
@@ -280,13 +288,15 @@ def waiting(
         for one in rest
         if (at := one.confirmed_at) is not None and at <= now < at + rules.hold_s
     ]
-    if not held or not any(_grows(one, now, rules) for one in rest):
+    if not held or not any(one.confirmed_at is None for one in rest):
         return set()
     counts = _counted(living)
-    rest = [one for one in _unexplained(rest, counts, now, rules) if now - one.at <= rules.window_s]
+    left = _unexplained(rest, counts, now, rules)
+    lone = {one.site.id for one in left}
+    lately = [one for one in left if now - one.at <= rules.window_s]
     likely = {
         value
-        for value, sites in _by_value(rest).items()
+        for value, sites in _by_value(lately).items()
         if any(_grows(one, now, rules) for one in sites)
         and len(sites) + counts[value] >= rules.min_sites
         and len(sites) >= rules.ratio / 2 * (len(sites) + counts[value])
@@ -294,7 +304,8 @@ def waiting(
     return {
         one.site.id
         for one in held
-        if now - one.at <= rules.window_s and likely.intersection(values(one.site))
+        if one.site.id not in lone
+        or (now - one.at <= rules.window_s and likely.intersection(values(one.site)))
     }
 
 
@@ -306,7 +317,7 @@ def _grows(one: Gone, now: float, rules: GroupRules) -> bool:
 def _unexplained(
     rest: Iterable[Gone], living: Counter[Value], now: float, rules: GroupRules
 ) -> list[Gone]:
-    """Who is left without the sites of values that are a group once one of them is confirmed."""
+    """Who is left without the sites of values that are a group once enough are confirmed."""
     left = sorted(rest, key=lambda one: (one.at, one.site.id))
     while True:
         fits = [

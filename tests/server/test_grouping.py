@@ -77,18 +77,19 @@ def test_two_groups_at_once_are_two_incidents_whose_members_are_covered() -> Non
     centre.goes(BIZNET, 1000)
     centre.goes(AREA, 1010)
     assert centre.ticks(1020) == []
-    centre.confirms(BIZNET[:1], 1030)
-    (isp, covered) = centre.ticks(1030)
-    centre.confirms([*BIZNET[1:], *AREA], 1040)
+    centre.confirms(BIZNET[:2], 1030)
+    assert centre.ticks(1030) == []
+    assert centre.held == {"b-0": 1040, "b-1": 1040}
+    centre.confirms(BIZNET[2:3], 1033)
+    (isp, *covered) = centre.ticks(1033)
+    centre.confirms([*BIZNET[3:], *AREA], 1040)
     centre.ticks(1040)
 
-    assert (isp.dimension, isp.sites, isp.site) == (
-        "isp biznet",
-        tuple(one.id for one in BIZNET),
-        isp.id,
-    )
-    assert (isp.opened_at, isp.detected_at, isp.cause.verdict) == (990, 1030, "isp")
-    assert covered.group == isp.id
+    assert (isp.dimension, isp.sites, isp.site) == ("isp biznet", ("b-0", "b-1", "b-2"), isp.id)
+    assert (isp.opened_at, isp.detected_at, isp.cause.verdict) == (990, 1033, "isp")
+    assert [one.group for one in covered] == [isp.id] * 3
+    assert centre.groups[isp.id].sites == tuple(one.id for one in BIZNET)
+    assert centre.groups[isp.id].title == "isp biznet: 5 sites are offline"
     power = next(one for one in centre.groups.values() if one.id != isp.id)
     assert (power.dimension, power.cause.verdict) == ("power_area l-1", "power")
     assert centre.covered() == {
@@ -111,12 +112,24 @@ def test_a_late_one_joins_and_is_covered_once_it_is_confirmed() -> None:
     centre = Centre()
     group = lost(centre)
     centre.goes(BIZNET[4:], 1045)
-    (joined,) = centre.ticks(1050)
+    assert centre.ticks(1050) == []
+    centre.confirms(BIZNET[4:], 1075)
+    (joined, covered) = centre.ticks(1075)
+
     assert (joined.revision, joined.sites[-1], joined.why) == (2, "b-4", "b-4 went, too")
     assert joined.title == "isp biznet: 5 sites are offline"
-    centre.confirms(BIZNET[4:], 1075)
+    assert (covered.site, covered.group) == ("b-4", group.id)
 
-    assert [one.group for one in centre.ticks(1075)] == [group.id]
+
+def test_one_that_only_blinks_is_never_in_the_group() -> None:
+    centre = Centre()
+    group = lost(centre)
+    centre.goes(BIZNET[4:], 1045)
+    centre.ticks(1050)
+    centre.returns(BIZNET[4:], 1060)
+
+    assert centre.ticks(1061) == []
+    assert "b-4" not in centre.groups[group.id].sites
 
 
 def test_a_site_that_goes_much_later_speaks_for_itself() -> None:

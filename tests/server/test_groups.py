@@ -118,12 +118,24 @@ def test_what_is_not_known_of_sites_does_not_join_them() -> None:
     assert found(gone(lost), CITY) == {}
 
 
-def test_pending_sites_make_up_a_group_with_one_that_is_confirmed() -> None:
-    lost = [one for d in "abcde" for one in sites(1, "biznet", d)]
-    pending = gone(lost[1:], pending=True)
+def test_pending_sites_make_up_a_group_with_three_that_are_confirmed_who_alone_are_in_it() -> None:
+    lost = [one for d in "abcdef" for one in sites(1, "biznet", d)]
+    living = [*CITY, *sites(4, "biznet", "x")]
 
-    assert found(pending, CITY) == {}
-    assert found([*gone(lost[:1]), *pending], CITY) == {"isp biznet": ids(lost)}
+    def so_far(count: int) -> list[Gone]:
+        return [*gone(lost[:count]), *gone(lost[count:], pending=True)]
+
+    assert found(so_far(0), living) == {}
+    assert found(so_far(2), living) == {}
+    assert found(so_far(3), living) == {"isp biznet": ids(lost[:3])}
+    assert found(so_far(3)[:3], living) == {}, "three of seven that lived until then"
+
+
+def test_a_blip_of_an_isp_while_one_of_its_sites_is_away_is_no_group() -> None:
+    """A cut of 25 s brings wills of most sites, and nobody is confirmed."""
+    away, *others = sites(40, "biznet", "x")
+
+    assert found([*gone([away]), *gone(others, 960.0, pending=True)], CITY) == {}
 
 
 def test_an_outage_that_was_told_long_ago_is_not_told_again_as_a_group() -> None:
@@ -306,6 +318,17 @@ def test_an_alert_waits_only_while_a_group_may_still_come_of_it() -> None:
     assert held(confirmed + pending([two]), [three, four, *sites(9, "biznet", "x")[4:]]) == set()
 
 
+def test_an_alert_waits_while_only_confirmations_are_missing_for_its_group() -> None:
+    lost = sites(4, "biznet", "x")
+    others = [*CITY, *sites(4, "biznet", "y")]
+    one, two, three, _ = gone(lost, NOW - 31)
+    pending_since = [some._replace(confirmed_at=None) for some in gone(lost[2:], NOW - 28)]
+
+    assert held([one, two, *pending_since], others) == ids(lost[:2])
+    assert held([one, two, *pending_since], others, NOW + 9) == set()
+    assert held([one, two], [*others, *lost[2:]]) == set(), "the others came back"
+
+
 def test_an_alert_does_not_wait_once_nobody_else_goes() -> None:
     one, two, three, four = sites(4, "biznet", "x")
     confirmed = gone([one], NOW - 31)
@@ -355,10 +378,12 @@ def test_a_few_neighbours_are_no_group_while_a_greater_one_is_being_confirmed() 
     assert groups.find([lone, *biznet], living, 911.0, RULES) == []
     near = [one for one in biznet if one.site.power_area == "f-1"]
     others = [one.site for one in biznet if one not in near]
-    alone = groups.find([lone, *near], [*living, *others[:14]], 911.0, RULES)
+    told = [one._replace(confirmed_at=910.0) for one in near]
+    alone = groups.find([lone, *told], [*living, *others[:14]], 911.0, RULES)
     assert [one.dimension for one in alone] == ["power_area f-1"]
 
     confirmed = [one._replace(confirmed_at=930.0) for one in biznet]
+    assert groups.find([lone, *confirmed[:2], *biznet[2:]], living, 930.0, RULES) == []
     (group,) = groups.find([lone, *confirmed], living, 930.0, RULES)
     assert group.dimension == "isp biznet"
     assert len(group.sites) == 21
