@@ -243,14 +243,24 @@ class Draft:
 
     def _tell(self, incident: Incident, now: float) -> None:
         held = incident.kind is Kind.SITE_OFFLINE and incident.site in self._held
-        spoken = voice.speak(incident, held=held)
+        spoken = voice.speak(incident, held=held, cleared=self._cleared(incident, now))
         self._store.put_incident(spoken.incident, now)
         if incident.firing:
             self._firing[incident.site, incident.kind] = spoken.incident
         for topic, payload in spoken.letters:
             self.post(topic, payload)
-            if not incident.firing:
-                self._store.clear_later(topic, now + self.retain_s)
+            if incident.resolved_at is not None:
+                self._store.clear_later(topic, incident.resolved_at + self.retain_s)
+
+    def _cleared(self, incident: Incident, now: float) -> bool:
+        """Whether an alert that ended earlier was cleared: in time, or as its site moved."""
+        before = self._memory.firing.get((incident.site, incident.kind))
+        if incident.resolved_at is None or (before is not None and before.id == incident.id):
+            return False
+        site = self._memory.site(incident.site)
+        here = (incident.district, incident.isp) == (site.district, site.isp)
+        stays = here or bool(incident.sites)  # a group has many places
+        return not stays or now >= incident.resolved_at + self.retain_s
 
     def _health_rows(self) -> list[HealthRow]:
         touched = {**{site: self.health(site) for site in self._places}, **self._healths}

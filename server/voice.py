@@ -8,6 +8,8 @@ Rules
  3. One that is held, because a group may still take it over, is silent so far.
  4. All others speak. A group speaks once for every district and ISP that it touches.
  5. What was never told is not told when it ends, either; the ledger has it.
+ 6. What becomes known of one that ended earlier is told while its alert still stands. Once
+    that was cleared it does not come back.
 """
 
 from __future__ import annotations
@@ -29,8 +31,15 @@ class Spoken(NamedTuple):
     letters: Letters
 
 
-def speak(incident: Incident, *, held: bool) -> Spoken:
-    """What the newest revision of an incident says."""
+def speak(incident: Incident, *, held: bool, cleared: bool = False) -> Spoken:
+    """What the newest revision of an incident says.
+
+    Args:
+        held: a group may still take it over.
+        cleared: its alert stood resolved, and was cleared since.
+    """
+    if cleared:
+        return Spoken(incident, [])
     if incident.firing and (incident.group is not None or incident.maintenance):
         if not incident.told:
             return Spoken(incident, [])

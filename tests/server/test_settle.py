@@ -11,7 +11,7 @@ import pytest
 from agent import wire
 from server import settle
 from server.model import Incident, Kind, Witnessed
-from tests.server.centre import Centre
+from tests.server.centre import RETAIN_S, Centre
 from tests.server.made import MINE, SITE, Device
 
 FAILING = {
@@ -91,6 +91,41 @@ def test_the_backlog_makes_a_power_outage_the_links_and_says_why(centre: Centre)
     assert verdicts == ["unknown", "power", "link"]
     alert = next(one for topic, one in centre.retained().items() if topic.startswith("alerts/"))
     assert (alert["cause"]["verdict"], alert["revision"]) == ("link", 3)
+
+
+def test_a_cause_that_becomes_known_later_leaves_the_alert_cleared_when_it_was_due(
+    centre: Centre,
+) -> None:
+    device, held, back_at = restarted_behind_a_dead_line(centre)
+    alerts = [topic for topic in centre.retained() if topic.startswith("alerts/")]
+    for at in range(int(back_at) + 60, int(back_at + RETAIN_S), 60):
+        centre.hears(device.live(float(at)))
+    centre.waits(back_at + RETAIN_S - 30)
+    centre.hears(device.message(back_at + RETAIN_S - 25, *held[:5]))
+    settles(centre, back_at + RETAIN_S - 25)
+    assert outage(centre).revision == 3
+    assert [topic for topic in centre.retained() if topic.startswith("alerts/")] == alerts
+
+    centre.waits(back_at + RETAIN_S)
+    assert not any(topic.startswith("alerts/") for topic in centre.retained())
+    centre.hears(device.message(back_at + RETAIN_S + 5, *held))
+    settles(centre, back_at + RETAIN_S + 5)
+    assert outage(centre).revision == 4, "the ledger has it"
+    assert not any(topic.startswith("alerts/") for topic in centre.retained())
+
+
+def test_a_cause_that_becomes_known_later_brings_no_alert_back_where_the_site_left(
+    centre: Centre,
+) -> None:
+    device, held, back_at = restarted_behind_a_dead_line(centre)
+    centre.enter(replace(MINE, district="maesa"))
+    centre.ingest.refresh_registry(back_at + 2)
+    assert not any(topic.startswith("alerts/") for topic in centre.retained())
+
+    centre.hears(device.message(back_at + 5, *held))
+    settles(centre, back_at + 5)
+    assert outage(centre).cause.verdict == "link"
+    assert not any(topic.startswith("alerts/") for topic in centre.retained())
 
 
 def test_the_same_again_in_another_order_or_after_a_restart_says_nothing_new(
