@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_libc = ctypes.CDLL(None)
 GROWTH_MIB = 8.0
 """What RSS may grow by in the second half of a run."""
 _EXAMPLES = 5
@@ -78,6 +80,12 @@ def growth_mib(samples: Sequence[float]) -> float:
     half = len(samples) // 2
     first = samples[half - max(1, half // 4) : half]
     return max(samples[half:]) - max(first) if first else 0.0
+
+
+def own_rss_mib() -> float:
+    """What this process holds in memory, once the C library has given back what it keeps free."""
+    _libc.malloc_trim(0)
+    return rss_mib()
 
 
 def rss_mib(pid: int | str = "self") -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.fuzzing.agent_side import AgentSide
 from bench.fuzzing.compare import Message
-from bench.fuzzing.findings import Report, rss_mib
+from bench.fuzzing.findings import Report, own_rss_mib
 from bench.fuzzing.ingest_side import IngestSide
 from bench.fuzzing.seeds import TO_AGENT, Seeds
 from bench.fuzzing.traffic import Traffic
@@ -107,7 +107,7 @@ def _go(
         log.records.clear()
         batch = []
         if report.payloads * _SAMPLES // payloads > len(report.rss_mib):
-            report.rss_mib.append(rss_mib())
+            report.rss_mib.append(own_rss_mib())
         if report.payloads * 10 // payloads > len(report.tenths_s):
             report.tenths_s.append(time.monotonic() - begun_s)
             say(report)

@@ -6,6 +6,7 @@ The tests follow one town through its life: each goes on from where the one befo
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import time
@@ -278,7 +279,7 @@ def short_of_everything(town: Town) -> Iterator[None]:
 @pytest.mark.usefixtures("short_of_everything")
 def test_each_site_that_does_not_fit_is_told_why_and_left_as_it_was(town: Town) -> None:
     # A release that is nowhere yet: not even that may reach a device.
-    (archive,) = (town.folder / "artifacts").glob("pantau-*-agent-*.tar")
+    (archive,) = (town.folder / "artifacts").glob(f"pantau-*-agent-{platform.machine()}-*.tar")
     version = archive.name.split("-")[1]
     shutil.copy(archive, archive.with_name(archive.name.replace(version, "9.9.9", 1)))
     said = town.play(
