@@ -60,8 +60,11 @@ def follow(
     known = {one.name: one for one in points}
     after = []
     for name in sorted(told):
-        before = known.get(name)
-        status = _next(before, name in confirmed, reachable=told[name].reachable)
+        before, reachable = known.get(name), told[name].reachable
+        if reachable is UNSET:  # clients alone tell nothing of it
+            after += [] if before is None else [before]
+            continue
+        status = _next(before, name in confirmed, reachable=reachable)
         same = before is not None and before.status is status
         after.append(before if before is not None and same else Point(name, now, status))
     found = tuple(after)

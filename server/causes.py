@@ -162,6 +162,6 @@ def of_access_points(unreachable: int, known: int, *, gateway_ok: bool) -> Cause
 def of_points_in(reading: Reading) -> Cause | None:
     """The same of one reading; None when none of its access points is away."""
     points = () if reading.access_points is UNSET else reading.access_points.values()
-    away = sum(not point.reachable for point in points)
+    away = sum(point.reachable is False for point in points)
     gateway_ok = reading.ladder.gateway == "ok"
     return of_access_points(away, len(points), gateway_ok=gateway_ok) if away else None

@@ -159,7 +159,7 @@ def _calm(reading: Reading, rules: Rules) -> bool:
             if echoes.rtt_p50_ms is not UNSET and echoes.rtt_p50_ms > rules.rtt_clear_ms:
                 return False
     points = reading.access_points
-    if points is not UNSET and not all(point.reachable for point in points.values()):
+    if points is not UNSET and any(point.reachable is False for point in points.values()):
         return False
     if _is_slow(reading, rules):
         return False
@@ -184,6 +184,8 @@ def _findings(reading: Reading, rules: Rules) -> Iterator[Finding]:
         yield from _rtt(ping.domestic, rules)
     if reading.access_points is not UNSET:
         for name, point in reading.access_points.items():
+            if point.reachable is UNSET:
+                continue
             judgement = "good" if point.reachable else "bad"
             text = f"access point {name} unreachable".replace("{", "(").replace("}", ")")
             yield Finding(_POINT + name, Kind.ACCESS_POINT_OFFLINE, judgement, text)

@@ -70,7 +70,7 @@ def time_of_day(ntp: wire.Ntp | None, now_s: float) -> Row:
 
     A clock that is not synchronised is no failure: the server puts the times right.
     """
-    if ntp is not None and abs(ntp.offset_ms) > OFF_MS:
+    if ntp is not None and ntp.offset_ms is not UNSET and abs(ntp.offset_ms) > OFF_MS:
         seconds = round(ntp.offset_ms / 1000)
         server = "-" if ntp.server is UNSET else str(ntp.server)
         return failed("clock", "clock_off", now=_minute(now_s), seconds=seconds, server=server)

@@ -76,7 +76,8 @@ def ntp(outcome: Outcome | None) -> Row:
     found = outcome.value
     if not isinstance(found, wire.Ntp):
         return failed("ntp", "ntp_silent", detail=outcome.error or "-")
-    return passed("ntp", "ntp_answers", server=found.server or "-", ms=round(found.offset_ms, 1))
+    ms = "-" if found.offset_ms is UNSET else round(found.offset_ms, 1)
+    return passed("ntp", "ntp_answers", server=found.server or "-", ms=ms)
 
 
 def access_points(outcome: Outcome | None, config: Config) -> list[Row]:
@@ -112,7 +113,9 @@ def clients(outcome: Outcome) -> Row:
     found = outcome.value
     if isinstance(found, wire.Clients):
         return passed(
-            "clients", "clients_counted", count=_whole(found.associated), source=found.source
+            *("clients", "clients_counted"),
+            count=_whole(found.associated),
+            source=found.source or "-",
         )
     if outcome.error is not None:
         return failed("clients", "clients_unmeasured", detail=outcome.error)

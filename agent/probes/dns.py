@@ -90,7 +90,7 @@ class _Other:
         found = self._found or wire.Dns(ok=False, outcome="timeout")
         return wire.ComparedDns(
             resolver=self.context.compare_with,
-            ok=found.ok,
+            ok=found.ok is True,
             outcome=found.outcome,
             time_ms=found.time_ms,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from contextlib import suppress
 from datetime import date, datetime
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -190,15 +191,43 @@ def _exposed(text: bytes) -> bytes:
 
 
 def _hidden(text: bytes) -> bytes:
-    """What `_exposed` was made from."""
+    """What `_exposed` and `_quoted` were made from."""
+    text = _QUOTED.sub(rb"\1", text)
     return text.decode(errors="surrogatepass").encode(errors="backslashreplace")
 
 
 def _check_surrogates(exposed: bytes) -> None:
+    if found := _QUOTED.search(exposed):
+        raise Invalid(f"{found[1].decode()} is no number")
     try:
         exposed.decode()
     except UnicodeDecodeError:
         raise Invalid("lone surrogate") from None
+
+
+_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)', re.DOTALL)
+_QUOTED = re.compile(rb'"\xff(-?Infinity|NaN)"')
+
+
+def _quoted(text: bytes) -> bytes:
+    """`text` with NaN and Infinity as strings that no UTF-8 can hold, so that JSON it is."""
+    if b"NaN" not in text and b"Infinity" not in text:
+        return text
+    return _NO_NUMBER.sub(lambda found: b'"\xff' + found[1] + b'"' if found[1] else found[0], text)
+
+
+def _envelope_of(text: bytes) -> tuple[Envelope, bytes]:
+    """An envelope, and the text that it was read from: `text`, or that with its faults exposed."""
+    exposed = _exposed(text)
+    try:
+        return _decoded(_envelope, exposed), exposed
+    except Invalid:
+        quoted = _quoted(exposed)
+        if quoted is exposed:
+            raise
+        with suppress(Invalid):
+            return _decoded(_envelope, quoted), quoted
+        raise
 
 
 def decode(kind: type[P], payload: bytes, *, site: str | None = None) -> P:
@@ -234,8 +263,7 @@ def decode_readings(payload: bytes, *, site: str) -> Batch:
         Invalid: the envelope breaks the contract, so nothing in it can be used.
     """
     text = plain(payload)
-    exposed = _exposed(text)
-    envelope = _decoded(_envelope, exposed)
+    envelope, exposed = _envelope_of(text)
     if exposed != text:
         for name, field in _decoded(_fields, exposed).items():
             if name != "readings":  # each of those is judged alone
@@ -256,7 +284,7 @@ def decode_readings(payload: bytes, *, site: str) -> Batch:
 
 def raw_readings(payload: bytes) -> list[bytes]:
     """The JSON text of each reading of a message that `decode_readings` has taken."""
-    return [bytes(part) for part in _decoded(_envelope, _exposed(plain(payload))).readings]
+    return [bytes(part) for part in _envelope_of(plain(payload))[0].readings]
 
 
 def decode_reading(raw: bytes, place: int = 0) -> GoodReading:

@@ -40,7 +40,7 @@ class Clients(Part, frozen=True):
     ``active`` had traffic within 60 s. ``radios`` is by interface of this machine.
     """
 
-    source: Text
+    source: Text | UnsetType = UNSET
     associated: Count | UnsetType = UNSET
     active: Count | UnsetType = UNSET
     radios: dict[str, Radio] | UnsetType = UNSET
@@ -49,7 +49,7 @@ class Clients(Part, frozen=True):
 class AccessPoint(Part, frozen=True):
     """One access point on the site's LAN."""
 
-    reachable: bool
+    reachable: bool | UnsetType = UNSET
     rtt_ms: NotNegative | UnsetType = UNSET
     clients: Count | UnsetType = UNSET
 

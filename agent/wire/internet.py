@@ -26,7 +26,7 @@ class ComparedDns(Part, frozen=True):
 class Dns(Part, frozen=True):
     """One name resolution, and what another resolver made of it."""
 
-    ok: bool
+    ok: bool | UnsetType = UNSET
     time_ms: NotNegative | UnsetType = UNSET
     outcome: DnsOutcome | UnsetType = UNSET
     compared: ComparedDns | UnsetType = UNSET
@@ -59,7 +59,7 @@ class Web(Part, frozen=True):
     name's lookup to the status line. ``failure`` names the step that failed.
     """
 
-    ok: bool
+    ok: bool | UnsetType = UNSET
     status: Annotated[int, Meta(ge=100, le=999)] | UnsetType = UNSET
     time_ms: NotNegative | UnsetType = UNSET
     portal: bool | UnsetType = UNSET
@@ -70,8 +70,8 @@ class Web(Part, frozen=True):
 class Ntp(Part, frozen=True):
     """Offset and delay against a time server (RFC 5905), of a burst's nearest sample."""
 
-    offset_ms: float
-    delay_ms: NotNegative
+    offset_ms: float | UnsetType = UNSET
+    delay_ms: NotNegative | UnsetType = UNSET
     server: Text | UnsetType = UNSET
     stratum: Annotated[int, Meta(ge=1, le=15)] | UnsetType = UNSET
     samples: Count | UnsetType = UNSET

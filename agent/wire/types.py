@@ -88,7 +88,7 @@ class Link(Part, frozen=True):
     ``rx_peak_mbps`` and ``tx_peak_mbps`` are the highest window's since midnight UTC.
     """
 
-    up: bool
+    up: bool | UnsetType = UNSET
     speed_mbps: NotNegative | UnsetType = UNSET
     rx_mbps: NotNegative | UnsetType = UNSET
     tx_mbps: NotNegative | UnsetType = UNSET
@@ -101,7 +101,7 @@ class Link(Part, frozen=True):
 class Throughput(Part, frozen=True):
     """One throughput test; ``latency_ms`` is of the idle link, before it."""
 
-    method: Text
+    method: Text | UnsetType = UNSET
     down_mbps: NotNegative | UnsetType = UNSET
     up_mbps: NotNegative | UnsetType = UNSET
     latency_ms: NotNegative | UnsetType = UNSET

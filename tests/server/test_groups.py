@@ -321,7 +321,7 @@ def test_an_alert_waits_only_while_a_group_may_still_come_of_it() -> None:
 def test_an_alert_waits_while_only_confirmations_are_missing_for_its_group() -> None:
     lost = sites(4, "biznet", "x")
     others = [*CITY, *sites(4, "biznet", "y")]
-    one, two, three, _ = gone(lost, NOW - 31)
+    one, two, *_ = gone(lost, NOW - 31)
     pending_since = [some._replace(confirmed_at=None) for some in gone(lost[2:], NOW - 28)]
 
     assert held([one, two, *pending_since], others) == ids(lost[:2])

@@ -102,7 +102,7 @@ WHOLE_MESSAGE = {
     "deep nesting in a reading": (message(readings=[reading(x=_NESTED)]), "maximum recursion"),
     "nesting that never closes": (b"[" * 100_000, "Expected `object`, got `array`"),
     "NaN": (message(sent_uptime_s=float("nan")), "JSON is malformed: invalid character"),
-    "NaN in a reading": (message(readings=[reading(uptime_s=float("nan"))]), "JSON is malformed"),
+    "NaN in a field that is not read": (message(extra=float("nan")), "NaN is no number"),
     "Infinity": (message(sent_uptime_s=float("inf")), "JSON is malformed: invalid character"),
     "minus Infinity": (message(sent_uptime_s=float("-inf")), "JSON is malformed"),
     "1e999": (message(sent_uptime_s=Text("1e999")), "Number out of range - at `$.sent_uptime_s`"),
@@ -318,7 +318,7 @@ def test_the_samples_are_good_but_for_what_each_test_changes() -> None:
 
 
 def test_there_are_fields_that_nobody_reads_and_nobody_minds() -> None:
-    new = {"name": "later", "list": [1, {"a": None}], "text": "\U0001f4f6 \\ud800"}
+    new = {"name": "NaN", "list": [1, {"a": None}], "text": '\U0001f4f6 \\ud800 "Infinity" \\'}
     extra = reading(
         x=new, ladder={"moon": "ok"}, ping={"moon": {"sent": 1}}, clock={"synced": True, "y": 1}
     )
@@ -326,6 +326,27 @@ def test_there_are_fields_that_nobody_reads_and_nobody_minds() -> None:
     assert (len(batch.good), batch.bad) == (1, [])
     assert json.loads(batch.good[0].raw) == extra
     assert wire.decode(wire.Presence, text({**PRESENCE, "x": new}), site=SITE).site == SITE
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *({"clients": {"associated": 14}}, {"links": {"eth0": {"speed_mbps": 1000}}}),
+        *({"dns": {"time_ms": 3}}, {"web": {"status": 204}}, {"throughput": {"down_mbps": 3.1}}),
+        *({"ntp": {"offset_ms": 1.2}}, {"ntp": {"delay_ms": 1.2}}),
+        *({"access_points": {"ap-1": {"clients": 3}}}, {"ping": {"isp": {}}}, {"host": {}}),
+        *({"dns": {}}, {"web": {}}, {"ntp": {}}, {"clients": {}}, {"throughput": {}}),
+    ],
+    ids=str,
+)
+def test_what_was_not_measured_of_a_part_is_absent_and_nobody_minds(part: dict[str, Any]) -> None:
+    assert wire.decode_readings(message(readings=[reading(**part)]), site=SITE).bad == []
+
+
+def test_what_stands_beside_a_number_that_is_none_is_found_again() -> None:
+    payload = message(readings=[reading(seq=1), reading(seq=2, uptime_s=float("nan"))])
+    batch = wire.decode_readings(payload, site=SITE)
+    assert wire.raw_readings(payload)[batch.good[0].place] == batch.good[0].raw
 
 
 def test_nesting_is_refused_however_deep_the_caller_already_is() -> None:
