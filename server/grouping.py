@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from server import causes, groups
-from server.groups import EVERYTHING, Gone
+from server.fits import Gone
+from server.groups import EVERYTHING
 from server.model import UNREGISTERED, Cause, GroupRules, Incident, Kind, Site
 
 

@@ -33,30 +33,18 @@ Rules
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
-from server.model import UNREGISTERED, GroupRules, Site
+from server import fits
+from server.fits import Fit, Gone, Value, values
+from server.model import GroupRules, Site
 
-DIMENSIONS = ("isp", "backhaul", "power_area", "district")
-"""What sites can share; where two explain equally well, the first of these wins."""
 EVERYTHING = "everything"
 """The dimension of rule 5."""
 _WHOLE_RATIO = 0.9
 _WHOLE_SITES = 10
-
-Value = tuple[str, str]
-"""A dimension and a value of it, such as ``("isp", "telkom")``."""
-
-
-class Gone(NamedTuple):
-    """A site that is pending or offline."""
-
-    site: Site
-    at: float  # when it went
-    confirmed_at: float | None  # since when it is offline; None: pending
 
 
 class Group(NamedTuple):
@@ -65,18 +53,6 @@ class Group(NamedTuple):
     dimension: str  # such as "isp telkom"; or "everything"
     sites: tuple[str, ...]  # by name
     told_from: float  # not to be told before
-
-
-class _Fit(NamedTuple):
-    """How well a value explains; the greatest wins."""
-
-    net: int
-    hits: int
-    order: int
-    earliest: float
-    value: Value
-    members: list[Gone]
-    begins: bool  # enough of them are confirmed (rule 3)
 
 
 def went_at(heard_at: float, window_s: float, will_at: float | None) -> float:
@@ -89,15 +65,6 @@ def went_at(heard_at: float, window_s: float, will_at: float | None) -> float:
     """
     missed_at = heard_at + window_s
     return missed_at if will_at is None else min(missed_at, will_at)
-
-
-def values(site: Site) -> tuple[Value, ...]:
-    """What a site may share with others."""
-    return tuple(
-        (name, value)
-        for name in DIMENSIONS
-        if (value := getattr(site, name)) and value != UNREGISTERED
-    )
 
 
 def shares(site: Site, dimension: str) -> bool:
@@ -122,7 +89,7 @@ def find(
     )
     if len(rest) < rules.min_sites:
         return []
-    counts = _counted(living)
+    counts = fits.counted(living)
     if whole := _everything(rest, counts, now, rules):
         return [whole]
     found = []
@@ -139,98 +106,30 @@ def _confirmed(members: Iterable[Gone]) -> tuple[str, ...]:
     return tuple(sorted(one.site.id for one in members if one.confirmed_at is not None))
 
 
-def _fresh(one: Gone, now: float, rules: GroupRules) -> bool:
-    return one.confirmed_at is not None and now - one.confirmed_at <= rules.window_s
-
-
-def _counted(living: Iterable[Site]) -> Counter[Value]:
-    """How many living sites have each value; ``("", "")`` counts all."""
-    counts: Counter[Value] = Counter()
-    for site in living:
-        if site.registered:
-            counts.update(values(site))
-            counts["", ""] += 1
-    return counts
-
-
-def _best(rest: list[Gone], living: Counter[Value], now: float, rules: GroupRules) -> _Fit | None:
+def _best(rest: list[Gone], living: Counter[Value], now: float, rules: GroupRules) -> Fit | None:
     """What explains most wholly (rule 4), where anything can begin."""
-    gone = _by_value(rest)
-    fits = {
+    gone = fits.by_value(rest)
+    able = {
         value: fit
         for value, sites in gone.items()
-        if (fit := _fit(value, sites, living[value], now, rules, begins=True))
+        if (fit := fits.explained(value, sites, living[value], now, rules, begins=True))
     }
-    if not fits:
+    if not able:
         return None
-    best = max(fits.values(), key=_rank)
-    for value in {value for one in best.members for value in values(one.site)} - fits.keys():
-        rival = _fit(value, gone[value], living[value], now, rules, begins=False)
+    best = max(able.values(), key=fits.rank)
+    for value in {value for one in best.members for value in values(one.site)} - able.keys():
+        rival = fits.explained(value, gone[value], living[value], now, rules, begins=False)
         if rival is not None:
-            best = max(best, rival, key=_rank)
+            best = max(best, rival, key=fits.rank)
     return best
-
-
-def _rank(fit: _Fit) -> tuple[int, int, int, float, Value]:
-    return fit[:5]
-
-
-def _by_value(gone: Iterable[Gone]) -> dict[Value, list[Gone]]:
-    sites: dict[Value, list[Gone]] = defaultdict(list)
-    for one in gone:
-        for value in values(one.site):
-            sites[value].append(one)
-    return sites
-
-
-def _fit(
-    value: Value, sites: list[Gone], living: int, now: float, rules: GroupRules, *, begins: bool
-) -> _Fit | None:
-    """How well a value explains its sites, which are sorted by when they went (rule 2).
-
-    Args:
-        begins: enough of them have to be confirmed of late; else one has to be pending.
-    """
-    if len(sites) < rules.min_sites:
-        return None
-    first, last = _densest(
-        sites,
-        [_fresh(one, now, rules) if begins else one.confirmed_at is None for one in sites],
-        rules.min_sites if begins else 1,
-        rules,
-    )
-    members = sites[first:last]
-    lived_on = living + len(sites) - last  # who went later lived until then
-    if len(members) < max(rules.min_sites, rules.ratio * (len(members) + lived_on)):
-        return None
-    order = -DIMENSIONS.index(value[0])
-    net = len(members) - lived_on
-    return _Fit(net, len(members), order, -members[0].at, value, members, begins)
-
-
-def _densest(
-    gone: Sequence[Gone], wanted: Sequence[bool], least: int, rules: GroupRules
-) -> tuple[int, int]:
-    """From and to of the most that went within a window, at least so many of them wanted.
-
-    Of several such windows it is the earliest; where there is none, (0, 0).
-    """
-    times = [one.at for one in gone]
-    count = [0, *accumulate(wanted)]
-    windows = (
-        (first, last)
-        for first, at in enumerate(times)
-        if count[last := bisect_right(times, at + rules.window_s)] - count[first] >= least
-    )
-    return max(windows, key=lambda window: (window[1] - window[0], -window[0]), default=(0, 0))
 
 
 def _everything(
     rest: list[Gone], living: Counter[Value], now: float, rules: GroupRules
 ) -> Group | None:
     """Rule 5."""
-    fresh = [_fresh(one, now, rules) for one in rest]
-    first, last = _densest(rest, fresh, rules.min_sites, rules)
+    fresh = [fits.fresh(one, now, rules) for one in rest]
+    first, last = fits.densest(rest, fresh, rules.min_sites, rules)
     members = rest[first:last]
     lived_on = living["", ""] + len(rest) - last
     fleet = len(members) + lived_on
@@ -290,13 +189,13 @@ def waiting(
     ]
     if not held or not any(one.confirmed_at is None for one in rest):
         return set()
-    counts = _counted(living)
-    left = _unexplained(rest, counts, now, rules)
+    counts = fits.counted(living)
+    left = fits.unexplained(rest, counts, now, rules)
     lone = {one.site.id for one in left}
     lately = [one for one in left if now - one.at <= rules.window_s]
     likely = {
         value
-        for value, sites in _by_value(lately).items()
+        for value, sites in fits.by_value(lately).items()
         if any(_grows(one, now, rules) for one in sites)
         and len(sites) + counts[value] >= rules.min_sites
         and len(sites) >= rules.ratio / 2 * (len(sites) + counts[value])
@@ -312,20 +211,3 @@ def waiting(
 def _grows(one: Gone, now: float, rules: GroupRules) -> bool:
     """Whether a site went so lately that others may follow."""
     return one.confirmed_at is None and now - one.at < rules.hold_s
-
-
-def _unexplained(
-    rest: Iterable[Gone], living: Counter[Value], now: float, rules: GroupRules
-) -> list[Gone]:
-    """Who is left without the sites of values that are a group once enough are confirmed."""
-    left = sorted(rest, key=lambda one: (one.at, one.site.id))
-    while True:
-        fits = [
-            fit
-            for value, sites in _by_value(left).items()
-            if (fit := _fit(value, sites, living[value], now, rules, begins=False))
-        ]
-        if not fits:
-            return left
-        members = {one.site.id for one in max(fits, key=_rank).members}
-        left = [one for one in left if one.site.id not in members]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import zlib
-from contextlib import suppress
 from datetime import date, datetime
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -12,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from agent.wire import faults
 from agent.wire.base import MAX_PAYLOAD_BYTES, VERSION, Invalid, Part, Seq
 from agent.wire.types import Envelope, Reading
 
@@ -166,68 +165,19 @@ def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
         raise Invalid(str(err)) from None
 
 
-# One escape of a JSON string; the group is a surrogate that is not half of a pair.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-
-
-def _exposed(text: bytes) -> bytes:
-    """`text` with each lone surrogate as the bytes it stands for, which are not UTF-8.
-
-    The decoder trips over a lone surrogate wherever it is, also in a reading that
-    it only passes by, and so one bad reading would take its whole message along.
-    """
-    if b"\\u" not in text:
-        return text
-    return _ESCAPE.sub(
-        lambda found: (
-            chr(int(found[1], 16)).encode(errors="surrogatepass") if found[1] else found[0]
-        ),
-        text,
-    )
-
-
-def _hidden(text: bytes) -> bytes:
-    """What `_exposed` and `_quoted` were made from."""
-    text = _QUOTED.sub(rb"\1", text)
-    return text.decode(errors="surrogatepass").encode(errors="backslashreplace")
-
-
-def _check_surrogates(exposed: bytes) -> None:
-    if found := _QUOTED.search(exposed):
-        raise Invalid(f"{found[1].decode()} is no number")
-    try:
-        exposed.decode()
-    except UnicodeDecodeError:
-        raise Invalid("lone surrogate") from None
-
-
-_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)', re.DOTALL)
-_QUOTED = re.compile(rb'"\xff(-?Infinity|NaN)"')
-
-
-def _quoted(text: bytes) -> bytes:
-    """`text` with NaN and Infinity as strings that no UTF-8 can hold, so that JSON it is."""
-    if b"NaN" not in text and b"Infinity" not in text:
-        return text
-    return _NO_NUMBER.sub(lambda found: b'"\xff' + found[1] + b'"' if found[1] else found[0], text)
-
-
 def _envelope_of(text: bytes) -> tuple[Envelope, bytes]:
     """An envelope, and the text that it was read from: `text`, or that with its faults exposed."""
-    exposed = _exposed(text)
+    exposed = faults.exposed(text)
     try:
         return _decoded(_envelope, exposed), exposed
-    except Invalid:
-        quoted = _quoted(exposed)
+    except Invalid as err:
+        quoted = faults.quoted(exposed)
         if quoted is exposed:
             raise
-        with suppress(Invalid):
+        try:
             return _decoded(_envelope, quoted), quoted
-        raise
+        except Invalid:
+            raise err from None
 
 
 def decode(kind: type[P], payload: bytes, *, site: str | None = None) -> P:
@@ -241,8 +191,8 @@ def decode(kind: type[P], payload: bytes, *, site: str | None = None) -> P:
     Raises:
         Invalid: anything that the contract does not allow.
     """
-    text = _exposed(plain(payload))
-    _check_surrogates(text)
+    text = faults.exposed(plain(payload))
+    faults.check(text)
     part = _decoded(msgspec.json.Decoder(kind), text)
     if site is not None and getattr(part, "site", site) != site:
         raise Invalid(f"speaks for {part.site!r} on the topic of {site!r}")  # type: ignore[attr-defined]  # every kind with a site has it
@@ -267,7 +217,7 @@ def decode_readings(payload: bytes, *, site: str) -> Batch:
     if exposed != text:
         for name, field in _decoded(_fields, exposed).items():
             if name != "readings":  # each of those is judged alone
-                _check_surrogates(bytes(field))
+                faults.check(bytes(field))
     if envelope.site != site:
         raise Invalid(f"speaks for {envelope.site!r} on the topic of {site!r}")
     judge = _judged if exposed is text else decode_reading
@@ -278,7 +228,7 @@ def decode_readings(payload: bytes, *, site: str) -> Batch:
         try:
             good.append(judge(raw, place))
         except Invalid as err:
-            bad.append(BadReading(_seq_of(raw), str(err), _hidden(raw)))
+            bad.append(BadReading(_seq_of(raw), str(err), faults.hidden(raw)))
     return Batch(envelope, good, bad)
 
 
@@ -297,8 +247,8 @@ def decode_reading(raw: bytes, place: int = 0) -> GoodReading:
     Raises:
         Invalid: anything that the contract does not allow.
     """
-    exposed = _exposed(raw)
-    _check_surrogates(exposed)
+    exposed = faults.exposed(raw)
+    faults.check(exposed)
     return _judged(exposed, place)._replace(raw=raw)
 
 

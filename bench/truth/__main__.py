@@ -17,7 +17,8 @@ from bench.truth.books import unlike as unlike_at_end
 from bench.truth.chaos import plan, within
 from bench.truth.run import play, record
 from bench.truth.score import table
-from bench.truth.story import OF_GROUP, OF_SITE, BadStory, Story, generate, read
+from bench.truth.story import OF_GROUP, OF_SITE, Story, generate
+from bench.truth.storyfile import BadStory, read
 
 REAL_KINDS = (
     *("cable_cut", "power_off", "agent_killed", "agent_hung", "access_point_off"),

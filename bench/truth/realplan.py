@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bench.truth import story
+from bench.truth import storyfile
 from bench.truth.realdeeds import OF_AGENT
 from bench.truth.realnet import MOST_SITES
-from bench.truth.story import Event, from_toml, sites_of
+from bench.truth.story import Event, sites_of
+from bench.truth.storyfile import from_toml
 
 
 class Refused(Exception):
@@ -80,4 +81,4 @@ def read(file: Path) -> Plan:
         Refused, BadStory: see `plan`.
         OSError: a file is not there.
     """
-    return plan(file.read_text(), story.read(file).sites)
+    return plan(file.read_text(), storyfile.read(file).sites)

@@ -30,7 +30,7 @@ from bench.truth.realdeeds import CLOCK, POINT, POINT_OFF, SLOW, Deeds, point_of
 from bench.truth.realjournal import Journal
 from bench.truth.realnet import Net, Place
 from bench.truth.realplan import Plan, Refused, read
-from bench.truth.story import BadStory
+from bench.truth.storyfile import BadStory
 
 NAME = "bench.truth.realsites"
 _COMMANDS = ("ip", "nft", "setpriv", "sysctl", "unshare")

@@ -18,7 +18,8 @@ from bench.truth.centre import PANTAU, Centre
 from bench.truth.chaos import Act, Chaos, absences, told
 from bench.truth.listener import Listener
 from bench.truth.score import Score, availability, score
-from bench.truth.story import Story, to_csv, to_toml
+from bench.truth.story import Story
+from bench.truth.storyfile import to_csv, to_toml
 from bench.truth.truth import Expected, as_json, down_s, expect, unseen
 from tests.lab.process import Service
 

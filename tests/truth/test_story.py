@@ -15,15 +15,11 @@ from bench.truth.story import (
     OF_GROUP,
     OF_SITE,
     REST_S,
-    BadStory,
     Event,
-    from_toml,
     generate,
-    read,
     sites_of,
-    to_csv,
-    to_toml,
 )
+from bench.truth.storyfile import BadStory, from_toml, read, to_csv, to_toml
 from bench.truth.truth import down_s, expect
 
 STORY = generate(7, 200, minutes=60, events=150, window_s=30)
