@@ -44,6 +44,7 @@ class Box:
         window_s: seconds of one reading.
         points: names of the access points on its LAN.
         made: writes the journal.
+        spool_bytes: room for its spool.
     """
 
     site: str
@@ -52,6 +53,7 @@ class Box:
     window_s: float
     points: tuple[str, ...]
     made: Made
+    spool_bytes: int = SPOOL_BYTES
     boot: str = ""
     booted_s: float = 0.0
     spool: Spool | None = None
@@ -73,7 +75,9 @@ class Box:
 
     def start_agent(self, now_s: float) -> None:
         """A process with the spool as it lies on the disk."""
-        self.spool = Spool(self.folder, SPOOL_BYTES, boot=self.boot, segment_bytes=SEGMENT_BYTES)
+        self.spool = Spool(
+            self.folder, self.spool_bytes, boot=self.boot, segment_bytes=SEGMENT_BYTES
+        )
         self.window = schedule.first_window(now_s, self.site, self.window_s)
         self._silences, self.asleep = {}, []
 
