@@ -152,7 +152,7 @@ class Box:
     def _outcomes(self, ended: Window, now: float) -> list[Outcome]:
         """What the probes beside the echoes would have seen in the middle of the window."""
         through = not self.link.is_cut((ended.start_s + ended.end_s) / 2)
-        people = round(4 + 30 * _busy(now) * self.chance.uniform(0.8, 1.2)) if through else 0
+        people = round(4 + 30 * busy(now) * self.chance.uniform(0.8, 1.2)) if through else 0
         rate = round(people * self.chance.uniform(0.1, 0.5), 2)
         link = wire.Link(up=True, speed_mbps=1000, rx_mbps=rate, tx_mbps=round(rate / 8, 2))
         off = frozenset().union(*self.points_off.values())
@@ -182,6 +182,6 @@ class Box:
         return found
 
 
-def _busy(now: float) -> float:
+def busy(now: float) -> float:
     """How busy the city is, from 0 (early morning) to 1 (evening)."""
     return 0.5 + 0.5 * math.cos((now / 3600 % 24 - _BUSIEST_UTC_H) / 24 * 2 * math.pi)

@@ -29,6 +29,8 @@ _PLIGHTS: dict[str, Plight] = {
 _LINES: dict[str, What] = {"link_lossy": "lossy", "link_slow": "slow"}
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of our own is made in it
 
+Context = dict[str, Any]
+"""What an event loop tells of a fault."""
 Made = Callable[[str, str, int, float, float], None]
 """Told of each reading as soon as it is stored: site, stream, seq, true times of begin and end."""
 
@@ -161,11 +163,16 @@ def _end(site: Site, event: Event, now_s: float) -> None:
         box.points_off.pop(event.id, None)
 
 
-def of_connection(context: Mapping[str, Any]) -> bool:
-    """Whether gmqtt stumbled over a connection that ended under it: its site hears of that.
+def passing_over(over: asyncio.Event) -> Callable[[asyncio.AbstractEventLoop, Context], None]:
+    """An event loop's exception handler, for one in which sites live.
 
-    Args:
-        context: what an event loop gives its exception handler.
+    It passes over what gmqtt stumbles over when a connection ends under it, since the site
+    hears of that, and over everything once `over` is set.
     """
-    whose = repr([context.get(name) for name in ("handle", "task", "future", "protocol")])
-    return "gmqtt" in whose or "MQTTProtocol" in whose
+
+    def handle(loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        whose = repr([context.get(name) for name in ("handle", "task", "future", "protocol")])
+        if not (over.is_set() or "gmqtt" in whose or "MQTTProtocol" in whose):
+            loop.default_exception_handler(context)
+
+    return handle

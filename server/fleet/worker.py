@@ -20,7 +20,7 @@ from agent import wire
 from agent.spool import SpoolError
 from server.config import Mqtt
 from server.fleet.backlog import fill
-from server.fleet.fleet import Fleet, of_connection
+from server.fleet.fleet import Fleet, passing_over
 from server.fleet.story import Event
 from server.fleet.tube import tube_time
 
@@ -100,14 +100,7 @@ class Play:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        # What our connections stumble over at the end is nobody's concern.
-        loop.set_exception_handler(
-            lambda on, context: (
-                None
-                if stop.is_set() or of_connection(context)
-                else on.default_exception_handler(context)
-            )
-        )
+        loop.set_exception_handler(passing_over(stop))
         if self._share.backlog_s:
             for site in self.fleet.sites.values():
                 fill(site.box, self._share.backlog_s, tube_time(), time.time())
