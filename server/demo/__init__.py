@@ -11,7 +11,7 @@ import contextlib
 from pathlib import Path
 
 STORY_S = 90.0
-MIN_STORY_S = 40.0
+MIN_STORY_S = 45.0
 """A shorter story would end an outage before it can be confirmed."""
 
 

@@ -20,7 +20,7 @@ from agent import wire
 from server.demo import story
 from server.demo.house import THIS_MACHINE, House, make_folder, remove_folder
 from server.demo.picture import Picture
-from server.demo.processes import DemoError, shown_command, tail
+from server.demo.processes import DemoError, shown_command, swept, tail
 from server.demo.report import Name, Verdict, compare
 from server.demo.show import Lines, Screen, Show, Silent
 from server.demo.sites import Sites
@@ -78,8 +78,8 @@ async def _play(folder: Path, show: Show, story_s: float, *, endless: bool) -> V
         show.note("Starting a broker, ingest, an agent and the sites")
         await _first(house.open(), stop.wait())
         if not stop.is_set():
-            with in_memory() as spools:
-                demo = Demo(house, Path(spools), show, story_s, endless=endless)
+            async with swept(in_memory()) as spools:
+                demo = Demo(house, spools, show, story_s, endless=endless)
                 await _first(demo.play(), stop.wait(), house.mishap())
     finally:
         stop.set()

@@ -113,7 +113,7 @@ def write(sites: Iterable[Site], story_s: float) -> list[Beat]:
         *_told(event("isp_down", 0.26, 0.36 * story_s, *ids),
             ("isp_cut", f"{_title(isp)}: {len(ids)} sites are cut off in {where}",
              Expected(OFFLINE, "firing")),
-            ("isp_back", f"{_title(isp)}: its line is back, and so are its sites by and by",
+            ("isp_back", f"{_title(isp)}: its line is back, its sites follow",
              Expected(OFFLINE, "resolved", "link"))),
         *_told(event("power_off", 0.31, 0.36 * story_s, dark),
             ("power_cut", f"{dark}: a power cut", Expected(OFFLINE, "firing")),
