@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,6 +161,16 @@ def test_a_process_that_dies_ends_the_demo_with_one_line(
     assert "was ended by signal 9; its log ends: " in line
     wait_gone(processes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_installed_is_named_in_one_line() -> None:
+    without = "import sys; sys.modules['paho'] = None; from server.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", without, "demo"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == ""
+    assert done.stderr.startswith("pantau demo: paho")
+    assert done.stderr.endswith("is missing: install pantau[agent,server] (make install)\n")
 
 
 def test_a_folder_that_holds_something_is_refused(play: Play, tmp_path: Path) -> None:
