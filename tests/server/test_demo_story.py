@@ -10,7 +10,7 @@ import pytest
 
 from agent import wire
 from server.demo import MIN_STORY_S
-from server.demo.house import KEEPALIVE_S, WINDOW_S
+from server.demo.house import CONFIRM_S, KEEPALIVE_S, WINDOW_S
 from server.demo.picture import Picture
 from server.demo.report import Ledger, Name, Verdict, compare, digest
 from server.demo.story import DEGRADED, OFFLINE, Beat, Outcome, judge, write
@@ -99,7 +99,7 @@ def test_what_breaks_is_mended_on_the_same_sites() -> None:
 
 def test_what_must_be_told_lasts_longer_than_telling_it_takes_also_in_the_shortest_story() -> None:
     beats = {beat.name: beat for beat in write(SITES, MIN_STORY_S)}
-    given_up_s, confirmed_s, first_s = 1.5 * KEEPALIVE_S, 4.0, 3 * WINDOW_S + 2.0
+    given_up_s, confirmed_s, first_s = 1.5 * KEEPALIVE_S, CONFIRM_S, 3 * WINDOW_S + 2.0
     for broken, told_s in (
         ("isp_cut", given_up_s + confirmed_s),
         ("power_cut", given_up_s + confirmed_s),
