@@ -173,15 +173,12 @@ ALLOWED: dict[str, set[str]] = {
         *("server.alerts", "server.ingest", "server.intake", "server.mqtt"),
         *("server.notify", "server.payloads", "server.resend", "server.store", "agent.wire"),
     },
-    "server.simulate_link": {"agent.wire"},
-    "server.simulate_site": {"server.simulate_link", "agent.wire"},
     # The fleet's sites send as agents do, by the agent's own decisions.
     "server.fleet": {
         *("agent.measured", "agent.publish", "agent.schedule", "agent.spool", "agent.window"),
         *("server.config", "server.mqtt", "server.registry", "server.show", "server.model"),
         "agent.wire",
     },
-    "server.simulate": {"server.simulate_site", "server.config", "server.mqtt", "agent.wire"},
     # Wiring, and what people look at.
     "server.witness": {"server.config", "server.notify", "server.model", "server.store"},
     "server.show": {"server.*", "agent.wire"},
@@ -218,7 +215,7 @@ PURE = (
     *("server.fits", "server.groups", "server.grouping", "server.review", "server.timeline"),
     "server.voice",
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
-    *("server.dates", "server.terms", "server.registry", "server.simulate_link"),
+    *("server.dates", "server.terms", "server.registry"),
     *("server.maintenance", "server.rules", "server.contracts", "server.replay"),
     "server.inforce",
     *("server.gap", "server.live", "agent.publish.drain", "agent.publish.pace"),

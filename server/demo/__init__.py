@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from pathlib import Path
 
 STORY_S = 90.0
-MIN_STORY_S = 40.0
+MIN_STORY_S = 45.0
 """A shorter story would end an outage before it can be confirmed."""
 
 
@@ -44,8 +45,12 @@ def run(args: argparse.Namespace) -> int:
         0 when everything came as the story promises, 1 when not, 130 when it was
         interrupted before that was known.
     """
-    from server.demo import play
-
+    try:
+        from server.demo import play
+    except ModuleNotFoundError as err:
+        text = f"pantau demo: {err.name} is missing: install pantau[agent,server] (make install)"
+        print(text, file=sys.stderr)
+        return 1
     return play.run(
         story_s=args.seconds or STORY_S,
         endless=args.seconds is None,

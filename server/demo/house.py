@@ -22,6 +22,9 @@ THIS_MACHINE = "this-machine"
 """Site id of the real agent."""
 WINDOW_S = 2.0
 KEEPALIVE_S = 5
+CONFIRM_S = 5
+"""Longer than an agent waits at first: on a machine so busy that everything stands still for
+8 s, connections are lost, and new ones cancel the wills."""
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sites.csv"
 _START_S = 30.0
 _SERVER_TOML = """\
@@ -29,12 +32,11 @@ _SERVER_TOML = """\
 [mqtt]
 url = "mqtt://127.0.0.1:{port}"
 version = "3.1.1"
-keepalive_s = {keepalive_s}
 [store]
 url = "sqlite://{folder}/pantau.db"
 [health]
-offline_confirm_s = 4
-silence_windows = 4
+offline_confirm_s = {confirm_s}
+silence_windows = 8
 clear_windows = 3
 [groups]
 # The story is told site by site.
@@ -171,6 +173,7 @@ class House:
             "site": THIS_MACHINE,
             "window_s": WINDOW_S,
             "keepalive_s": KEEPALIVE_S,
+            "confirm_s": CONFIRM_S,
         }
         self.server_toml.write_text(_SERVER_TOML.format(**values), encoding="utf-8")
         agent_toml = self.folder / "agent.toml"

@@ -9,7 +9,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ from rich.console import Console
 
 from agent import wire
 from server.demo import story
-from server.demo.house import THIS_MACHINE, WINDOW_S, House, make_folder, remove_folder
+from server.demo.house import THIS_MACHINE, House, make_folder, remove_folder
 from server.demo.picture import Picture
-from server.demo.processes import DemoError, shown_command, tail
-from server.demo.report import Verdict, compare
+from server.demo.processes import DemoError, shown_command, swept, tail
+from server.demo.report import Name, Verdict, compare
 from server.demo.show import Lines, Screen, Show, Silent
+from server.demo.sites import Sites
 from server.demo.view import Scene
+from server.fleet.fleet import in_memory, passing_over
 from server.model import Status
 from server.mqtt import Lost, Refused, Will, connect
-from server.simulate import Fleet
 
 INTERRUPTED = 130
 """Exit code after a signal that came before the story's end (128 + SIGINT)."""
@@ -67,22 +68,19 @@ def run(*, story_s: float, endless: bool, as_json: bool, keep: Path | None) -> i
 
 async def _play(folder: Path, show: Show, story_s: float, *, endless: bool) -> Verdict | None:
     """The verdict, None when a signal came before it."""
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # Connections that end while they open make gmqtt stumble over its own sockets; once the
-    # end has begun, nobody needs to know.
-    asyncio.get_running_loop().set_exception_handler(
-        lambda loop, context: None if stop.is_set() else loop.default_exception_handler(context)
-    )
+        loop.add_signal_handler(number, stop.set)
+    loop.set_exception_handler(passing_over(stop))
     house = House(folder)
     demo = None
     try:
         show.note("Starting a broker, ingest, an agent and the sites")
         await _first(house.open(), stop.wait())
         if not stop.is_set():
-            demo = Demo(house, show, story_s, endless=endless)
-            await _first(demo.play(), stop.wait(), house.mishap())
+            async with swept(in_memory()) as spools:
+                demo = Demo(house, spools, show, story_s, endless=endless)
+                await _first(demo.play(), stop.wait(), house.mishap())
     finally:
         stop.set()
         await house.close()
@@ -92,11 +90,20 @@ async def _play(folder: Path, show: Show, story_s: float, *, endless: bool) -> V
 class Demo:
     """One showing: the fleet, the watching client, and the story.
 
+    Args:
+        house: where broker, ingest and agent live.
+        spools: an empty folder for those of the fleet.
+        show: tells what happens.
+        story_s: length of the story in seconds.
+        endless: go on after it.
+
     Attributes:
         verdict: whether all came as promised; None before the story's end.
     """
 
-    def __init__(self, house: House, show: Show, story_s: float, *, endless: bool) -> None:
+    def __init__(
+        self, house: House, spools: Path, show: Show, story_s: float, *, endless: bool
+    ) -> None:
         self.verdict: Verdict | None = None
         self._house = house
         self._show = show
@@ -106,7 +113,8 @@ class Demo:
         simulated = [site for site in registry if site.id != THIS_MACHINE]
         self._picture = Picture(registry, watched=THIS_MACHINE)
         self._beats = story.write(simulated, story_s)
-        self._fleet = Fleet((one.id for one in simulated), house.settings, window_s=WINDOW_S)
+        self._sites = Sites(simulated, house.settings, spools)
+        self._simulated = [site.id for site in simulated]
         self._ingest_ready = asyncio.Event()
         self._began_at: float | None = None
         self._online_after_s: float | None = None
@@ -114,7 +122,7 @@ class Demo:
     async def play(self) -> None:
         """Tell the story and judge it; when endless, go on until cancelled."""
         with self._show:
-            await _first(self._tell(), self._fleet.run(), self._watch(), self._draw())
+            await _first(self._tell(), self._sites.run(), self._watch(), self._draw())
 
     async def _tell(self) -> None:
         try:
@@ -126,7 +134,7 @@ class Demo:
         self._began_at = time.time()
         for beat in self._beats:
             await asyncio.sleep(self._began_at + beat.at_s - time.time())
-            self._fleet.suffer(beat.act, beat.sites)
+            self._sites.act(beat)
             self._show.beat(beat)
         await asyncio.sleep(self._began_at + self._story_s - time.time())
         self.verdict = await self._judge()
@@ -135,15 +143,15 @@ class Demo:
 
     async def _judge(self) -> Verdict:
         """The verdict, once nothing is missing any more or time is up."""
-        marks = {model.site: model.last_seq for model in self._fleet.models}
+        made = self._sites.journal()
         give_up_at = time.monotonic() + _SETTLE_S
         while True:
-            verdict = self._verdict(marks)
+            verdict = self._verdict(made)
             if not verdict.failures() or time.monotonic() > give_up_at:
                 return verdict
             await asyncio.sleep(1.0)
 
-    def _verdict(self, marks: dict[str, int]) -> Verdict:
+    def _verdict(self, made: Mapping[str, Mapping[Name, bytes]]) -> Verdict:
         outcomes, surprises = self._outcomes()
         return Verdict(
             story_s=self._story_s,
@@ -151,7 +159,7 @@ class Demo:
             picture=self._picture,
             outcomes=outcomes,
             surprises=surprises,
-            ledger=compare(self._fleet.models, marks, self._house.stored),
+            ledger=compare(made, self._sites.released, self._house.stored),
         )
 
     def _outcomes(self) -> tuple[list[story.Outcome], list[str]]:
@@ -187,7 +195,7 @@ class Demo:
             self._online_after_s = round(time.time() - self._began_at, 1)
 
     def _all_online(self) -> bool:
-        return all(self._picture.status(site) is Status.ONLINE for site in self._fleet.sites)
+        return all(self._picture.status(site) is Status.ONLINE for site in self._simulated)
 
     async def _draw(self) -> None:
         while True:

@@ -15,9 +15,11 @@ import shutil
 import signal
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 END_S = 5.0
 """How long a child may take to end cleanly."""
@@ -105,6 +107,29 @@ async def end(child: Child) -> None:
             child.process.send_signal(number)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(child.process.wait(), END_S)
+
+
+@asynccontextmanager
+async def swept(folder: TemporaryDirectory[str]) -> AsyncIterator[Path]:
+    """The folder, removed when this is left, and when this process is killed before that.
+
+    A shell in a session of its own waits for the end of a pipe, which the kernel closes if
+    nobody else does.
+    """
+    sweeper = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", 'cat; rm -rf -- "$0"', folder.name),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert sweeper.stdin is not None
+    try:
+        yield Path(folder.name)
+    finally:
+        sweeper.stdin.close()
+        await sweeper.wait()
+        folder.cleanup()
 
 
 def _die_with(parent: int) -> Callable[[], None]:

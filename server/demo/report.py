@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -9,16 +10,23 @@ from typing import NamedTuple
 from server.demo.picture import Picture
 from server.demo.story import OFFLINE, Outcome
 from server.model import Status
-from server.simulate_site import SiteModel
+
+Name = tuple[str, int]
+"""Of a site's reading: stream and seq."""
+
+
+def digest(body: bytes) -> bytes:
+    """Stands for the text of a reading: as good as unique."""
+    return hashlib.sha256(body).digest()
 
 
 class Ledger(NamedTuple):
-    """Readings that the simulated sites hold, against those that are stored.
+    """Readings that the simulated sites made, against those that are stored.
 
     Attributes:
-        journalled: made by the sites, and still in their journals.
-        acknowledged: of these, released by an ack.
-        stored: in the store under a name of the journals.
+        journalled: noted as the sites made them.
+        acknowledged: of these, released by an ack in the site's spool.
+        stored: in the store under a name of the journal.
         missing: acknowledged, but not stored.
         doubled: stored more than once.
         altered: stored with other content, or never made by the site.
@@ -40,30 +48,33 @@ class Ledger(NamedTuple):
 
 
 def compare(
-    models: Iterable[SiteModel],
-    marks: Mapping[str, int],
+    made: Mapping[str, Mapping[Name, bytes]],
+    released: Callable[[str], Mapping[str, int]],
     stored: Callable[[str], Iterable[tuple[str, int, bytes]]],
 ) -> Ledger:
     """Compare by (site, stream, seq) and content.
 
     Args:
-        models: the simulated sites.
-        marks: by site, the last seq to compare; what came later is left alone.
+        made: by site, name and digest of what is compared; what came later in the same
+            streams is left alone.
+        released: up to which seq of each stream an ack released a site's readings.
         stored: every stored reading of a site as (stream, seq, JSON text).
     """
     totals = Counter[str]()
-    for model in models:
-        compared = range(model.oldest, marks[model.site] + 1)
-        rows = [row for row in stored(model.site) if row[1] in compared]
+    for site, readings in made.items():
+        ends: dict[str, int] = {}
+        for stream, seq in readings:
+            ends[stream] = max(seq, ends.get(stream, 0))
+        rows = [row for row in stored(site) if row[1] <= ends.get(row[0], row[1])]
         names = Counter((stream, seq) for stream, seq, _body in rows)
-        made = {(model.stream, seq): body for seq, body in model.journal.items() if seq in compared}
-        released = {name for name in made if name[1] <= model.through}
-        totals["journalled"] += len(made)
-        totals["acknowledged"] += len(released)
-        totals["stored"] += len(made.keys() & names.keys())
-        totals["missing"] += len(released - names.keys())
+        through = released(site)
+        acknowledged = {name for name in readings if name[1] <= through.get(name[0], 0)}
+        totals["journalled"] += len(readings)
+        totals["acknowledged"] += len(acknowledged)
+        totals["stored"] += len(readings.keys() & names.keys())
+        totals["missing"] += len(acknowledged - names.keys())
         totals["doubled"] += names.total() - len(names)
-        totals["altered"] += sum(made.get((row[0], row[1])) != row[2] for row in rows)
+        totals["altered"] += sum(readings.get(row[:2]) != digest(row[2]) for row in rows)
     return Ledger(**{name: totals[name] for name in Ledger._fields})
 
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from server.demo.picture import Alert, Picture
+from server.fleet.story import Event
 from server.model import Site
-from server.simulate_site import Act
 
 OFFLINE = "site_offline"
 DEGRADED = "site_degraded"
 BLIP_S = 1.0
-"""How long the blip lasts, far less than an offline is confirmed for."""
+"""How long what must raise nothing lasts, far less than an offline is confirmed for."""
+LOSS_RATIO = 0.2
+"""Enough to be told within few windows; and TCP, which loses as much, seldom waits for long."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,26 @@ class Beat:
     Attributes:
         name: its key in the report.
         at_s: seconds after the story's begin.
+        sites: whom it concerns.
         text: what the screen says.
+        event: what strikes these sites; None: they are switched on.
+        edge: whether it begins or ends.
         expected: the alerts that must follow, if any.
         quiet: no alert about its sites may follow, ever.
     """
 
     name: str
     at_s: float
-    act: Act
     sites: tuple[str, ...]
     text: str
+    event: Event | None = None
+    edge: Literal["begin", "end"] = "begin"
     expected: Expected | None = None
     quiet: bool = False
+
+
+Telling = tuple[str, str, Expected | None]
+"""Of a beat: its name, its text, and what it promises."""
 
 
 @dataclass(frozen=True)
@@ -80,35 +91,46 @@ def write(sites: Iterable[Site], story_s: float) -> list[Beat]:
     """
     fleet = sorted(sites, key=lambda site: site.id)
     isp, cut = _area(fleet)
-    others = [site for site in fleet if site not in cut]
-    lossy, dark, blip = (others[len(others) * share // 6] for share in (1, 3, 5))
-    ids = tuple(site.id for site in cut)
+    ids = [site.id for site in cut]
+    others = [site.id for site in fleet if site not in cut]
+    lossy, dark, blip, killed = (others[len(others) * share // 8] for share in (1, 3, 5, 7))
     where = ", ".join(sorted({_title(site.district) for site in cut}))
-    plan = [
-        (0.15, "lossy", Act.LOSE, (lossy.id,), f"{lossy.id}: its link loses 3 echoes of 10",
-         Expected(DEGRADED, "firing")),
-        (0.30, "isp_cut", Act.CUT, ids, f"{_title(isp)}: {len(ids)} sites are cut off in {where}",
-         Expected(OFFLINE, "firing")),
-        (0.36, "power_cut", Act.POWER_OFF, (dark.id,), f"{dark.id}: a power cut",
-         Expected(OFFLINE, "firing")),
-        (0.50, "healed", Act.HEAL, (lossy.id,), f"{lossy.id}: its link is clean again",
-         Expected(DEGRADED, "resolved")),
-        (0.62, "isp_back", Act.MEND, ids, f"{_title(isp)}: its sites are back, backlogs follow",
-         Expected(OFFLINE, "resolved", "link")),
-        (0.68, "power_back", Act.POWER_ON, (dark.id,), f"{dark.id}: power is back, it boots",
-         Expected(OFFLINE, "resolved", "power")),
-    ]  # fmt: skip
-    blip_at_s, short = 0.21 * story_s, f"{blip.id}: a cut of {BLIP_S:g} s that must raise nothing"
+
+    def event(what: str, begin: float, lasts_s: float, *struck: str, value: float = 0.0) -> Event:
+        return Event(what, begin * story_s, lasts_s, what, struck, value)
+
     beats = [
-        Beat("start", 0.0, Act.POWER_ON, tuple(site.id for site in fleet), "Every site is on"),
-        Beat("blip", blip_at_s, Act.CUT, (blip.id,), short, quiet=True),
-        Beat("blip_over", blip_at_s + BLIP_S, Act.MEND, (blip.id,), f"{blip.id}: the cut is over"),
-        *(
-            Beat(name, share * story_s, act, who, text, expected)
-            for share, name, act, who, text, expected in plan
-        ),
-    ]
+        Beat("start", 0.0, tuple(site.id for site in fleet), "Every site is on"),
+        *_told(event("link_lossy", 0.15, 0.33 * story_s, lossy, value=LOSS_RATIO),
+            ("lossy", f"{lossy}: its link loses 2 echoes of 10", Expected(DEGRADED, "firing")),
+            ("healed", f"{lossy}: its link is clean again", Expected(DEGRADED, "resolved"))),
+        *_told(event("cable_cut", 0.19, BLIP_S, blip),
+            ("blip", f"{blip}: a cut of {BLIP_S:g} s that must raise nothing", None),
+            ("blip_over", f"{blip}: the cut is over", None)),
+        *_told(event("agent_killed", 0.22, BLIP_S, killed),
+            ("restart", f"{killed}: its agent is killed, and that must raise nothing", None),
+            ("restarted", f"{killed}: its agent runs again", None)),
+        *_told(event("isp_down", 0.25, 0.38 * story_s, *ids),
+            ("isp_cut", f"{_title(isp)}: {len(ids)} sites are cut off in {where}",
+             Expected(OFFLINE, "firing")),
+            ("isp_back", f"{_title(isp)}: its line is back, its sites follow",
+             Expected(OFFLINE, "resolved", "link"))),
+        *_told(event("power_off", 0.30, 0.38 * story_s, dark),
+            ("power_cut", f"{dark}: a power cut", Expected(OFFLINE, "firing")),
+            ("power_back", f"{dark}: power is back, it boots",
+             Expected(OFFLINE, "resolved", "power"))),
+    ]  # fmt: skip
     return sorted(beats, key=lambda beat: beat.at_s)
+
+
+def _told(event: Event, begin: Telling, end: Telling) -> list[Beat]:
+    """The two beats of an event; one that promises no alert must not bring any."""
+    assert event.lasts_s is not None
+    name, text, expected = begin
+    first = Beat(name, event.at_s, event.sites, text, event, "begin", expected, quiet=not expected)
+    name, text, expected = end
+    ends_s = event.at_s + event.lasts_s
+    return [first, Beat(name, ends_s, event.sites, text, event, "end", expected)]
 
 
 def _area(fleet: list[Site]) -> tuple[str, list[Site]]:

@@ -44,6 +44,7 @@ class Box:
         window_s: seconds of one reading.
         points: names of the access points on its LAN.
         made: writes the journal.
+        spool_bytes: room for its spool.
     """
 
     site: str
@@ -52,6 +53,7 @@ class Box:
     window_s: float
     points: tuple[str, ...]
     made: Made
+    spool_bytes: int = SPOOL_BYTES
     boot: str = ""
     booted_s: float = 0.0
     spool: Spool | None = None
@@ -73,7 +75,9 @@ class Box:
 
     def start_agent(self, now_s: float) -> None:
         """A process with the spool as it lies on the disk."""
-        self.spool = Spool(self.folder, SPOOL_BYTES, boot=self.boot, segment_bytes=SEGMENT_BYTES)
+        self.spool = Spool(
+            self.folder, self.spool_bytes, boot=self.boot, segment_bytes=SEGMENT_BYTES
+        )
         self.window = schedule.first_window(now_s, self.site, self.window_s)
         self._silences, self.asleep = {}, []
 
@@ -148,7 +152,7 @@ class Box:
     def _outcomes(self, ended: Window, now: float) -> list[Outcome]:
         """What the probes beside the echoes would have seen in the middle of the window."""
         through = not self.link.is_cut((ended.start_s + ended.end_s) / 2)
-        people = round(4 + 30 * _busy(now) * self.chance.uniform(0.8, 1.2)) if through else 0
+        people = round(4 + 30 * busy(now) * self.chance.uniform(0.8, 1.2)) if through else 0
         rate = round(people * self.chance.uniform(0.1, 0.5), 2)
         link = wire.Link(up=True, speed_mbps=1000, rx_mbps=rate, tx_mbps=round(rate / 8, 2))
         off = frozenset().union(*self.points_off.values())
@@ -178,6 +182,6 @@ class Box:
         return found
 
 
-def _busy(now: float) -> float:
+def busy(now: float) -> float:
     """How busy the city is, from 0 (early morning) to 1 (evening)."""
     return 0.5 + 0.5 * math.cos((now / 3600 % 24 - _BUSIEST_UTC_H) / 24 * 2 * math.pi)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import shutil
 import signal
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from agent import wire
 from server import config
 from server.config import Mqtt
 from server.fleet import MOST_SITES, preflight, registry, story
+from server.fleet.fleet import in_memory
 from server.fleet.story import Story
 from server.fleet.worker import Share, shares, work
 from server.model import Site
@@ -30,7 +30,6 @@ from server.registry import CsvError
 from server.show import CommandError, UsageError
 
 _SITES_A_PROCESS = 3000
-_MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of our own is made in it
 _TELL_S = 5.0
 _END_S = 10.0
 
@@ -124,11 +123,8 @@ def _folder(given: Path | None) -> Iterator[Path]:
             tempfile.TemporaryFile(dir=given).close()
         yield given
         return
-    made = tempfile.mkdtemp(prefix="pantau-fleet-", dir=_MEMORY if _MEMORY.is_dir() else None)
-    try:
+    with in_memory() as made:
         yield Path(made)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def _share(

@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,11 @@ from agent import wire
 from agent.spool import SpoolError
 from server.config import Mqtt
 from server.fleet.backlog import fill
-from server.fleet.box import Box
-from server.fleet.link import Link, What
-from server.fleet.site import BEGINNING, Plight, Site
+from server.fleet.fleet import Fleet, passing_over
 from server.fleet.story import Event
 from server.fleet.tube import tube_time
 
 _TELL_S = 1.0
-_CUTS = ("cable_cut", "isp_down", "backhaul_down")
-_PLIGHTS: dict[str, Plight] = {
-    "power_off": "dark",
-    "district_power_down": "dark",
-    "agent_killed": "dead",
-    "agent_hung": "hung",
-}
-_LINES: dict[str, What] = {"link_lossy": "lossy", "link_slow": "slow"}
 
 
 @dataclass(frozen=True)
@@ -93,39 +83,26 @@ class Play:
         self._share = share
         self._tell = tell
         self.journal = Journal(share.journal)
-        self.sites = {site: self._site(site, points) for site, points in share.sites}
-
-    def _site(self, site: str, points: tuple[str, ...]) -> Site:
-        share, settings = self._share, self._share.settings
-        if share.certificates is not None:
-            settings = replace(
-                settings,
-                cert_file=share.certificates / f"{site}.crt",
-                key_file=share.certificates / f"{site}.key",
-            )
-
-        def made(stream: str, seq: int, begin: float, end: float) -> None:
-            self.journal.reading(site, stream, seq, begin, end)
-
-        box = Box(site, Link(site), share.spools / site, share.window_s, points, made)
-        # With a backlog its device has run for long, and only the agent waits.
-        return Site(box, settings, "dead" if share.backlog_s else "dark")
+        points = dict(share.sites)
+        self.fleet = Fleet(
+            points,
+            share.settings,
+            window_s=share.window_s,
+            spools=share.spools,
+            made=self.journal.reading,
+            certificates=share.certificates,
+            # With a backlog its device has run for long, and only the agent waits.
+            running=points if share.backlog_s else (),
+        )
 
     async def run(self) -> None:
         """Play to the end, or until SIGTERM."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        # What our connections stumble over at the end is nobody's concern.
-        loop.set_exception_handler(
-            lambda on, context: (
-                None
-                if stop.is_set() or _of_gmqtt(context)
-                else on.default_exception_handler(context)
-            )
-        )
+        loop.set_exception_handler(passing_over(stop))
         if self._share.backlog_s:
-            for site in self.sites.values():
+            for site in self.fleet.sites.values():
                 fill(site.box, self._share.backlog_s, tube_time(), time.time())
                 await asyncio.sleep(0)  # hears SIGTERM
                 if stop.is_set():
@@ -133,9 +110,10 @@ class Play:
             self._tell({"filled": True})
         # These end with the play alone, or by a fault; the story's own tasks end by and by.
         lasting: list[asyncio.Task[Any]] = [
-            asyncio.create_task(site.run()) for site in self.sites.values()
+            asyncio.create_task(self.fleet.run()),
+            asyncio.create_task(stop.wait()),
+            asyncio.create_task(self._report()),
         ]
-        lasting += [asyncio.create_task(stop.wait()), asyncio.create_task(self._report())]
         passing = [asyncio.create_task(self._happen(event)) for event in self._share.events]
         passing.append(asyncio.create_task(self._start()))
         for task in passing:
@@ -152,23 +130,21 @@ class Play:
 
     async def _start(self) -> None:
         """Switch the devices on, evenly over the time that it may take."""
-        step_s = self._share.starts_over_s / max(1, len(self.sites))
-        for site in self.sites.values():
-            site.relieve(BEGINNING)
+        sites = self.fleet.sites
+        step_s = self._share.starts_over_s / max(1, len(sites))
+        for site in sites:
+            self.fleet.switch_on([site])
             await asyncio.sleep(step_s)
 
     async def _happen(self, event: Event) -> None:
-        struck = [self.sites[site] for site in event.sites if site in self.sites]
         at = self._share.begins + event.at_s
         await asyncio.sleep(max(0.0, at - time.time()))
-        for site in struck:
-            begin(site, event, tube_time())
+        self.fleet.begin(event)
         self._note(event, "begin")
         if event.lasts_s is None:
             return
         await asyncio.sleep(max(0.0, at + event.lasts_s - time.time()))
-        for site in struck:
-            end(site, event, tube_time())
+        self.fleet.end(event)
         self._note(event, "end")
 
     def _note(self, event: Event, edge: str) -> None:
@@ -177,12 +153,10 @@ class Play:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_TELL_S)
-            sites = self.sites.values()
-            spools = [site.box.spool for site in sites if site.box.spool is not None]
             told = {
-                "connected": sum(site.connected for site in sites),
+                "connected": self.fleet.connected,
                 "made": self.journal.made,
-                "unreleased": sum(spool.unreleased for spool in spools),
+                "unreleased": self.fleet.unreleased,
             }
             try:
                 self._tell(told)
@@ -193,41 +167,6 @@ class Play:
 def _faults(tasks: Iterable[asyncio.Task[Any]]) -> list[BaseException]:
     ended = (task.exception() for task in tasks if task.done() and not task.cancelled())
     return [fault for fault in ended if fault is not None]
-
-
-def _of_gmqtt(context: dict[str, Any]) -> bool:
-    """Whether gmqtt stumbled over a connection that ended under it: its site hears of that."""
-    whose = repr([context.get(name) for name in ("handle", "task", "future", "protocol")])
-    return "gmqtt" in whose or "MQTTProtocol" in whose
-
-
-def begin(site: Site, event: Event, now_s: float) -> None:
-    """Let it begin at one site."""
-    box = site.box
-    if event.what in _CUTS:
-        box.link.begin(event.id, "cut", now_s)
-    elif event.what in _LINES:
-        box.link.begin(event.id, _LINES[event.what], now_s, event.value)
-    elif event.what in _PLIGHTS:
-        site.suffer(event.id, _PLIGHTS[event.what])
-    elif event.what == "clock_wrong":
-        box.clock_off_s[event.id] = event.value
-    elif event.what == "access_point_off":
-        box.points_off[event.id] = frozenset(event.points or box.points[:1])
-
-
-def end(site: Site, event: Event, now_s: float) -> None:
-    """Let it end at one site."""
-    box = site.box
-    if event.what in _CUTS or event.what in _LINES:
-        box.link.end(event.id, now_s)
-        site.mended()
-    elif event.what in _PLIGHTS:
-        site.relieve(event.id)
-    elif event.what == "clock_wrong":
-        box.clock_off_s.pop(event.id, None)
-    elif event.what == "access_point_off":
-        box.points_off.pop(event.id, None)
 
 
 def work(share: Share, tell: Any) -> None:

@@ -14,8 +14,9 @@ import pytest
 from agent import wire
 from server.fleet.backlog import fill
 from server.fleet.tube import tube_time
-from tests.fleet.lab import Centre, Few, event
+from tests.fleet.lab import Centre
 from tests.lab.broker import Broker
+from tests.lab.town import Town, event
 from tests.wait import until
 
 WITHIN_S = 30.0
@@ -40,7 +41,7 @@ class Played:
     """A story that was played, and when its parts began."""
 
     centre: Centre
-    few: Few
+    town: Town
     log: str
     filled: list[tuple[str, str, int]]
     made: list[tuple[str, str, int]]
@@ -61,45 +62,45 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     with (
         Broker(folder / "broker") as broker,
         Centre(broker) as centre,
-        Few(broker, NAMES, first={"full": "dead"}).living() as few,
+        Town(broker.url, NAMES, running=["full"]).living() as town,
     ):
-        few.do(lambda: fill(few.sites["full"].box, BACKLOG_S, tube_time(), time.time()))
-        filled = list(few.made)
-        few.begin(*NAMES)
-        until(lambda: all(stored(few, name) for name in NAMES), WITHIN_S, "all readings")
+        town.do(lambda: fill(town.sites["full"].box, BACKLOG_S, tube_time(), time.time()))
+        filled = list(town.made)
+        town.begin(*NAMES)
+        until(lambda: all(stored(town, name) for name in NAMES), WITHIN_S, "all readings")
         struck_at = time.time()
         for name, one in STRUCK.items():
-            few.strikes(name, one)
-        few.strikes("both", KILLED_TOO)
+            town.strikes(one, name)
+        town.strikes(KILLED_TOO, "both")
         until(
             lambda: all(centre.said(name, "offline", struck_at) for name in SILENCED),
             *(WITHIN_S, "the wills of all that are away"),
         )
-        waiting = {name: few.unreleased(name) for name in ("cut", "calm")}
+        waiting = {name: town.unreleased(name) for name in ("cut", "calm")}
         alone_at = time.time()
-        few.passes("both", KILLED_TOO)
+        town.passes(KILLED_TOO, "both")
         until(lambda: len(centre.readings("calm", alone_at)) > 3, WITHIN_S, "three windows")
         mended_at = time.time()
         for name, one in STRUCK.items():
-            few.passes(name, one)
-        before = Counter(name for name, _, _ in few.made)
+            town.passes(one, name)
+        before = Counter(name for name, _, _ in town.made)
         until(
             lambda: all(centre.said(name, "online", mended_at) for name in SILENCED),
             *(WITHIN_S, "all to be back"),
         )
         until(
-            lambda: min((Counter(name for name, _, _ in few.made) - before)[n] for n in NAMES) > 2,
+            lambda: min((Counter(name for name, _, _ in town.made) - before)[n] for n in NAMES) > 2,
             *(WITHIN_S, "three more windows of each"),
         )
-        made = list(few.made)
-        until(lambda: all(stored(few, name) for name in NAMES), WITHIN_S, "all readings")
+        made = list(town.made)
+        until(lambda: all(stored(town, name) for name in NAMES), WITHIN_S, "all readings")
         log = broker.log.read_text()
-        yield Played(centre, few, log, filled, made, struck_at, alone_at, mended_at, waiting)
+        yield Played(centre, town, log, filled, made, struck_at, alone_at, mended_at, waiting)
 
 
-def stored(few: Few, name: str) -> bool:
+def stored(town: Town, name: str) -> bool:
     """Whether a site has made readings, and the centre has acknowledged all of them."""
-    spool = few.sites[name].box.spool
+    spool = town.sites[name].box.spool
     return spool is not None and spool.newest is not None and spool.unreleased == 0
 
 
@@ -127,7 +128,7 @@ def test_every_reading_that_was_made_arrives_and_no_seq_is_missing_or_means_two(
 def test_what_is_acknowledged_leaves_the_spool_and_the_rest_stays(played: Played) -> None:
     assert played.waiting["cut"] >= 2
     assert played.waiting["calm"] <= 2
-    stands = {name: played.few.unreleased(name) for name in NAMES}
+    stands = {name: played.town.unreleased(name) for name in NAMES}
     assert max(stands.values()) <= 2, stands
 
 
@@ -280,15 +281,15 @@ def test_a_device_that_dies_while_it_waits_for_its_line_does_not_speak_when_that
     broker: Broker,
 ) -> None:
     cut, dark = event("c", "cable_cut"), event("d", "power_off")
-    with Centre(broker) as centre, Few(broker, ["one", "two"]).living() as few:
-        few.strikes("one", cut)
-        few.begin("one")
-        few.strikes("one", dark)
-        few.passes("one", cut)
-        few.begin("two")
+    with Centre(broker) as centre, Town(broker.url, ["one", "two"]).living() as town:
+        town.strikes(cut, "one")
+        town.begin("one")
+        town.strikes(dark, "one")
+        town.passes(cut, "one")
+        town.begin("two")
         until(lambda: centre.readings("two"), WITHIN_S, "another one")
         assert centre.said("one", "online") == []
-        few.passes("one", dark)
+        town.passes(dark, "one")
         until(lambda: centre.said("one", "online"), WITHIN_S, "the site")
 
 
@@ -296,13 +297,13 @@ def test_an_event_that_is_over_before_a_site_is_switched_on_does_not_switch_it_o
     broker: Broker,
 ) -> None:
     dark, killed = event("d", "power_off"), event("k", "agent_killed")
-    with Centre(broker) as centre, Few(broker, ["one", "two"]).living() as few:
-        few.strikes("one", dark)
-        few.passes("one", dark)
-        few.strikes("one", killed)
-        few.passes("one", killed)
-        few.begin("two")
+    with Centre(broker) as centre, Town(broker.url, ["one", "two"]).living() as town:
+        town.strikes(dark, "one")
+        town.passes(dark, "one")
+        town.strikes(killed, "one")
+        town.passes(killed, "one")
+        town.begin("two")
         until(lambda: len(centre.readings("two")) > 1, WITHIN_S, "another one")
         assert centre.said("one", "online") == []
-        few.begin("one")
+        town.begin("one")
         until(lambda: centre.readings("one"), WITHIN_S, "its readings")

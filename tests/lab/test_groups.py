@@ -1,6 +1,6 @@
 """An ISP's five sites go while a district's power goes: two alerts, and each site in its own.
 
-Real broker, real ``pantau ingest``; the sites are simulated ones that speak the real wire format.
+Real broker, real ``pantau ingest``; the sites are modelled ones that send by the agent's own code.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from server.simulate_site import Act
 from tests.lab.city import City
 from tests.lab.observer import Observer, Seen
-from tests.lab.town import Town
+from tests.lab.town import Town, event
 from tests.wait import until
 
 pytestmark = pytest.mark.slow
 
 BIZNET = [f"b-{n}" for n in range(5)]
+CUT, POWER = event("cut", "isp_down"), event("dark", "district_power_down")
 DARK = [f"p-{n}" for n in range(5)]
 OTHERS = [f"t-{n}" for n in range(12)]
 _ROWS = [
@@ -59,15 +59,16 @@ def test_an_isp_and_a_districts_power_at_once_are_two_groups_and_silent_members(
     with (
         city,
         Observer(city.broker) as observer,
-        Town(city.broker.url, everybody).running() as town,
+        Town(city.broker.url, everybody, window_s=2.0, keepalive_s=2).living() as town,
     ):
         city.pantau("sites", "import", str(table))
+        town.begin(*everybody)
         until(lambda: set(city.status().values()) == {"online"}, 60, "all to be online")
         for site in (*BIZNET, *DARK):
             until(lambda s=site: len(observer.live_readings(s)) > 1, 30, f"readings of {site}")
         went_at = time.time()
-        town.suffer(Act.CUT, *BIZNET)
-        town.suffer(Act.POWER_OFF, *DARK)
+        town.strikes(CUT, *BIZNET)
+        town.strikes(POWER, *DARK)
         until(
             lambda: sorted(map(_members, _groups(observer).values())) == [BIZNET, DARK],
             30,
@@ -84,8 +85,8 @@ def test_an_isp_and_a_districts_power_at_once_are_two_groups_and_silent_members(
         city.ingest.stop()
         city.ingest.start()
         city.at_work()
-        town.suffer(Act.MEND, *BIZNET[:3])
-        town.suffer(Act.POWER_ON, *DARK)
+        town.passes(CUT, *BIZNET[:3])
+        town.passes(POWER, *DARK)
         until(lambda: len(_groups(observer, "resolved")) == 2, 150, "both groups to end")
         until(
             lambda: (

@@ -1,6 +1,6 @@
 """Rules and announced work on a running ingest, entered by the commands.
 
-Real broker, real ``pantau ingest``; the sites are simulated ones that speak the real wire format.
+Real broker, real ``pantau ingest``; the sites are modelled ones that send by the agent's own code.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from server.simulate_site import Act
 from tests.lab.city import City
 from tests.lab.observer import Observer
-from tests.lab.town import Town
+from tests.lab.town import Town, event
 from tests.wait import until
 
 pytestmark = pytest.mark.slow
@@ -24,6 +23,7 @@ THERE, HERE = "b-0", "t-1"
 _SITES = f"site,name,district,isp\n{THERE},There,maesa,biznet\n{HERE},Here,girian,telkom\n"
 _STRICT = "[isp.biznet]\nrtt_raise_ms = 0.001\nrtt_clear_ms = 0.0005\n"
 _LONG_S = 60.0
+DARK = event("dark", "power_off")
 
 
 def _state(observer: Observer, site: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def test_rules_and_announced_work_take_hold_on_a_running_ingest(tmp_path: Path) 
     with (
         city,
         Observer(city.broker) as observer,
-        Town(city.broker.url, [THERE, HERE]).running() as town,
+        Town(city.broker.url, [THERE, HERE], window_s=2.0, keepalive_s=2).living() as town,
     ):
 
         def becomes(site: str, **fields: object) -> None:
@@ -69,6 +69,7 @@ def test_rules_and_announced_work_take_hold_on_a_running_ingest(tmp_path: Path) 
             )
 
         city.pantau("sites", "import", str(table))
+        town.begin(THERE, HERE)
         for site in (THERE, HERE):
             becomes(site, status="online")
 
@@ -82,9 +83,9 @@ def test_rules_and_announced_work_take_hold_on_a_running_ingest(tmp_path: Path) 
         announce = ("maintenance", "add", "--isp", "biznet", "--from", began, "--to", ends)
         city.pantau(*announce)
         becomes(THERE, maintenance=True)
-        town.suffer(Act.POWER_OFF, THERE)
+        town.strikes(DARK, THERE)
         becomes(THERE, status="offline", maintenance=True)
-        town.suffer(Act.POWER_OFF, HERE)
+        town.strikes(DARK, HERE)
         until(lambda: _offline(observer, HERE), _LONG_S, "the alert of the site without work")
         assert _offline(observer, THERE) == []
         [row] = [
@@ -101,6 +102,6 @@ def test_rules_and_announced_work_take_hold_on_a_running_ingest(tmp_path: Path) 
         city.pantau(*announce)
         until(lambda: _offline(observer, THERE)[-1] is None, _LONG_S, "the alert to be cleared")
         assert _offline(observer, THERE)[-2]["maintenance"] is True
-        town.suffer(Act.POWER_ON, THERE)
+        town.passes(DARK, THERE)
         becomes(THERE, status="online", maintenance=True)
         assert _offline(observer, THERE)[-1] is None

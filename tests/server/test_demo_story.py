@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from agent import wire
+from server.demo import MIN_STORY_S
+from server.demo.house import CONFIRM_S, KEEPALIVE_S, WINDOW_S
 from server.demo.picture import Picture
-from server.demo.report import Ledger, Verdict, compare
+from server.demo.report import Ledger, Name, Verdict, compare, digest
 from server.demo.story import DEGRADED, OFFLINE, Beat, Outcome, judge, write
+from server.fleet.story import EVENTS
 from server.model import Site, Status
-from server.simulate_site import Act, SiteModel
 
 BEGAN_AT = 1_800_000_000.0
 STORY_S = 60.0
@@ -70,7 +75,7 @@ def test_the_story_is_told_in_order_and_within_its_time() -> None:
 
 def test_each_fault_has_sites_of_its_own() -> None:
     beats = story()
-    faults = [beats[name].sites for name in ("lossy", "blip", "isp_cut", "power_cut")]
+    faults = [beats[name].sites for name in ("lossy", "blip", "restart", "isp_cut", "power_cut")]
     hit = [site for sites in faults for site in sites]
     assert len(hit) == len(set(hit))
 
@@ -80,10 +85,30 @@ def test_what_breaks_is_mended_on_the_same_sites() -> None:
     for broken, mended in (
         ("lossy", "healed"),
         ("blip", "blip_over"),
+        ("restart", "restarted"),
         ("isp_cut", "isp_back"),
         ("power_cut", "power_back"),
     ):
-        assert beats[broken].sites == beats[mended].sites
+        begin, end = beats[broken], beats[mended]
+        assert begin.event is end.event is not None
+        assert (begin.edge, end.edge) == ("begin", "end")
+        assert begin.sites == end.sites == begin.event.sites
+        assert begin.event.what in EVENTS
+        assert begin.at_s < end.at_s
+
+
+def test_what_must_be_told_lasts_longer_than_telling_it_takes_also_in_the_shortest_story() -> None:
+    beats = {beat.name: beat for beat in write(SITES, MIN_STORY_S)}
+    given_up_s, confirmed_s, first_s = 1.5 * KEEPALIVE_S, CONFIRM_S, 3 * WINDOW_S + 2.0
+    for broken, told_s in (
+        ("isp_cut", given_up_s + confirmed_s),
+        ("power_cut", given_up_s + confirmed_s),
+        ("lossy", WINDOW_S + first_s),
+    ):
+        event = beats[broken].event
+        assert event is not None
+        assert event.lasts_s is not None
+        assert event.lasts_s > told_s + 3.0, broken
 
 
 def test_one_isp_is_cut_off_in_a_part_of_the_city() -> None:
@@ -127,11 +152,12 @@ def test_a_recovery_counts_only_with_its_true_cause() -> None:
     assert outcomes(city)["power_back"].after_s == (4.0,)
 
 
-def test_a_blip_must_stay_without_any_alert() -> None:
-    city, blip = picture(), story()["blip"]
-    assert outcomes(city)["blip"].met
-    tell(city, blip.at_s + 5, OFFLINE, blip.sites[0], "firing")
-    assert not outcomes(city)["blip"].met
+@pytest.mark.parametrize("name", ["blip", "restart"])
+def test_what_is_over_soon_must_stay_without_any_alert(name: str) -> None:
+    city, beat = picture(), story()[name]
+    assert outcomes(city)[name].met
+    tell(city, beat.at_s + 5, OFFLINE, beat.sites[0], "firing")
+    assert not outcomes(city)[name].met
 
 
 def test_an_alert_that_nothing_explains_is_a_surprise() -> None:
@@ -182,42 +208,48 @@ def test_a_message_that_is_no_alert_is_remembered_as_malformed() -> None:
     assert "alerts/maesa/telkom/x" in city.malformed[0]
 
 
-def site_with(readings: int) -> SiteModel:
-    model = SiteModel("site-01", window_s=2.0)
-    model.suffer(Act.POWER_ON, BEGAN_AT)
-    for number in range(readings):
-        model.take_reading(BEGAN_AT + 2.0 * (number + 1))
-    return model
+OLD, NEW = "the stream before the power cut", "the stream after it"
+BODIES = {(OLD, 1): b"a", (OLD, 2): b"b", (NEW, 1): b"c", (NEW, 2): b"d"}
+"""What a site made: its seqs begin anew with its second stream."""
 
 
-def as_stored(model: SiteModel) -> list[tuple[str, int, bytes]]:
-    return [(model.stream, seq, body) for seq, body in model.journal.items()]
+def ledger(
+    rows: list[tuple[str, int, bytes]], released: Mapping[str, int], made: Mapping[Name, bytes]
+) -> Ledger:
+    """Of one site."""
+    journal = {"site-01": {name: digest(body) for name, body in made.items()}}
+    return compare(journal, {"site-01": released}.__getitem__, {"site-01": rows}.__getitem__)
+
+
+def as_stored(made: Mapping[Name, bytes]) -> list[tuple[str, int, bytes]]:
+    return [(*name, body) for name, body in made.items()]
 
 
 def test_the_ledger_is_exact_when_all_is_acknowledged_and_stored_once() -> None:
-    model = site_with(3)
-    model.through = 3
-    ledger = compare([model], {"site-01": 3}, lambda _: as_stored(model))
-    assert ledger == Ledger(3, 3, 3, missing=0, doubled=0, altered=0)
-    assert ledger.exact
+    exact = ledger(as_stored(BODIES), {OLD: 2, NEW: 2}, BODIES)
+    assert exact == Ledger(4, 4, 4, missing=0, doubled=0, altered=0)
+    assert exact.exact
 
 
 def test_the_ledger_counts_what_is_missing_doubled_altered_and_invented() -> None:
-    model = site_with(4)
-    model.through = 3
-    first, second, *_ = as_stored(model)
+    first, second, *_ = as_stored(BODIES)
     invented = ("another stream", 4, b"{}")
     rows = [first, first, (*second[:2], b"{}"), invented]
-    ledger = compare([model], {"site-01": 4}, lambda _: rows)
-    assert ledger == Ledger(4, 3, 2, missing=1, doubled=1, altered=2)
-    assert not ledger.exact
+    found = ledger(rows, {OLD: 2, NEW: 1}, BODIES)
+    assert found == Ledger(4, 3, 2, missing=1, doubled=1, altered=2)
+    assert not found.exact
 
 
-def test_readings_after_the_mark_are_left_alone() -> None:
-    model = site_with(5)
-    model.through = 2
-    ledger = compare([model], {"site-01": 2}, lambda _: as_stored(model))
-    assert ledger == Ledger(2, 2, 2, missing=0, doubled=0, altered=0)
+def test_what_an_ack_has_not_released_is_not_acknowledged_though_it_is_stored() -> None:
+    found = ledger(as_stored(BODIES), {NEW: 2}, BODIES)
+    assert found == Ledger(4, 2, 4, missing=0, doubled=0, altered=0)
+    assert not found.exact
+
+
+def test_readings_that_were_made_later_are_left_alone() -> None:
+    rows = [*as_stored(BODIES), (NEW, 3, b"e")]
+    later = ledger(rows, {OLD: 2, NEW: 3}, BODIES)
+    assert later == Ledger(4, 4, 4, missing=0, doubled=0, altered=0)
 
 
 def test_a_verdict_without_any_promise_kept_names_every_one() -> None:
@@ -230,4 +262,4 @@ def test_a_verdict_without_any_promise_kept_names_every_one() -> None:
     assert f"no reading of {OWN.id} came, the real agent" in failures
     assert failures[-1].startswith("readings do not agree: {'journalled': 2")
     assert verdict.as_json()["ok"] is False
-    assert verdict.headline() == "1 of 7 as promised, 2 readings NOT exact"
+    assert verdict.headline() == "2 of 8 as promised, 2 readings NOT exact"

@@ -136,8 +136,8 @@ def test_a_tall_terminal_shows_the_whole_story_and_a_low_one_a_part() -> None:
 
 def test_the_verdict_replaces_the_progress() -> None:
     assert "Story 0:34 of 1:30, Ctrl-C ends" in screen(80, 24)[3]
-    told = screen(80, 24, verdict="7 of 7 as promised, 900 readings exact")[3]
-    assert "Story told: 7 of 7 as promised, 900 readings exact. Ctrl-C ends" in told
+    told = screen(80, 24, verdict="8 of 8 as promised, 900 readings exact")[3]
+    assert "Story told: 8 of 8 as promised, 900 readings exact. Ctrl-C ends" in told
 
 
 def test_a_zone_that_the_system_does_not_know_falls_back_to_utc() -> None:
