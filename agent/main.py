@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from agent import config, wire
 from agent.config import Config, ConfigError
@@ -48,11 +48,15 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Wrong usage, in one line."""
+        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; every command sets ``do``."""
-    parser = argparse.ArgumentParser(
-        prog=NAME, description="Measures a site's internet and reports what it saw."
-    )
+    parser = _Parser(prog=NAME, description="Measures a site's internet and reports what it saw.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, do, text, has_json in (
         ("run", _run, "the service: measure, store, send", False),

@@ -179,7 +179,12 @@ def _check_header(header: list[str]) -> None:
 
 def _row(header: list[str], row: list[str], line: int, now: float, valid_from: str | None) -> Row:
     if len(row) != len(header):
-        raise CsvError(f"line {line}: {len(row)} cells, but the header has {len(header)}")
+        count = f"{len(row)} cells, but the header has {len(header)}"
+        if len(row) < len(header):
+            raise CsvError(
+                f"line {line}, column {header[len(row)]}: the row ends before it: {count}"
+            )
+        raise CsvError(f"line {line}, after column {header[-1]}: {count}; a comma in a name?")
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
 
     def refuse(name: str, text: str) -> CsvError:
