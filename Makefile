@@ -121,7 +121,7 @@ test-313:
 
 test-slow: TOOLS += $(TOOLS_SLOW)
 test-slow: system $(VENV)/.installed-dev
-	@$(VENV)/bin/pytest -n 2 --dist loadfile -m slow --durations=25 </dev/null
+	@$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow --durations=25 </dev/null
 	@$(MAKE) --no-print-directory test-313
 
 # The part of test-slow with radios in a guest kernel, alone (about 5 minutes).

@@ -19,17 +19,17 @@ _FEW = 3_000
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_damaged_payloads_are_stored_or_quarantined_and_memory_stays_flat(
+def test_fifty_thousand_damaged_payloads_are_stored_or_quarantined_and_memory_stays_flat(
     tmp_path: Path,
 ) -> None:
     kept = tmp_path / "fuzz.json"
-    command = [sys.executable, "-m", "bench.fuzzing", "--payloads", "100000", "--seed", "11"]
+    command = [sys.executable, "-m", "bench.fuzzing", "--payloads", "50000", "--seed", "11"]
     done = subprocess.run([*command, "--results", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     told = json.loads(kept.read_text())
-    assert (told["payloads"], told["found"]) == (100_000, {})
+    assert (told["payloads"], told["found"]) == (50_000, {})
     for side in ("to ingest", "a reading", "to the agent"):
-        assert min(told["verdicts"][f"{side}: {what}"] for what in ("valid", "invalid")) > 2_000
+        assert min(told["verdicts"][f"{side}: {what}"] for what in ("valid", "invalid")) > 1_000
     assert len(told["reasons"]) > 10
 
 
