@@ -41,8 +41,14 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         UsageError: the options contradict each other.
-        CommandError: a file is no good, a limit too low, or the broker refuses.
+        CommandError: a file is no good, a limit too low, or the broker refuses; or the agent's
+            extra is not installed.
     """
-    from server.fleet import command
+    from server.show import CommandError
 
+    try:
+        from server.fleet import command
+    except ModuleNotFoundError as err:
+        text = f"simulate: {err.name} is missing: install pantau[agent,server]"
+        raise CommandError(text) from None
     return command.run(args)

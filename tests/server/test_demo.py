@@ -163,14 +163,21 @@ def test_a_process_that_dies_ends_the_demo_with_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_installed_is_named_in_one_line() -> None:
-    without = "import sys; sys.modules['paho'] = None; from server.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", without, "demo"], capture_output=True, text=True, check=False
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["demo"], "pantau demo: paho"), (["simulate", "--sites", "1"], "pantau: simulate: paho")],
+)
+def test_what_is_not_installed_is_named_in_one_line(arguments: list[str], said: str) -> None:
+    without = (
+        "import sys; sys.modules['paho'] = None; from server.cli import main; sys.exit(main())"
     )
-    assert done.stdout == ""
-    assert done.stderr.startswith("pantau demo: paho")
-    assert done.stderr.endswith("is missing: install pantau[agent,server] (make install)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", without, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+    assert "is missing: install pantau[agent,server]" in done.stderr
 
 
 def test_a_folder_that_holds_something_is_refused(play: Play, tmp_path: Path) -> None:
