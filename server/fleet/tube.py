@@ -173,12 +173,14 @@ class Tube:
 
     def _lost(self, err: Exception | None) -> None:
         """The socket is closed, by the broker or by us."""
-        self._closed(self)
         if self.gone and self.held(tube_time()):
+            self._closed(self)
             return  # whose it was has been told long ago
         self._end.append(err)
         self._tell_end()
 
     def _tell_end(self) -> None:
+        """Once the line passes: over one that is cut nobody hears that the other side hung up."""
         if self._end and not self.held(tube_time()):
+            self._closed(self)
             self._hear_end(self._end.pop())

@@ -68,10 +68,15 @@ class Line:
     def __init__(self) -> None:
         self.link = Link("x")
         self.broker, self.site = End(), End()
-        self.tube = Tube(self.link, fair(), lambda _: None)
+        self.forgotten_s: float | None = None
+        self.tube = Tube(self.link, fair(), self._forget)
         self.tube.join(self.broker, self.site)
         # The tube has put its own in place of these.
         self.hear, self.lost = self.site.data_received, self.site.connection_lost
+
+    def _forget(self, _: Tube) -> None:
+        """As a site does: it mends the tubes that it knows."""
+        self.forgotten_s = round(tube_time() - 1000, 3)
 
     def at(self, at_s: float, deed: Callable[..., Any], *args: Any) -> None:
         asyncio.get_running_loop().call_at(1000 + at_s, deed, *args)
@@ -82,7 +87,8 @@ class Line:
 
     def mend(self, now_s: float) -> None:
         self.link.end("e", now_s)
-        self.tube.mended(now_s)
+        if self.forgotten_s is None:
+            self.tube.mended(now_s)
 
     def say(self, at_s: float, data: bytes) -> None:
         """The site sends."""
