@@ -243,7 +243,7 @@ class Draft:
 
     def _tell(self, incident: Incident, now: float) -> None:
         held = incident.kind is Kind.SITE_OFFLINE and incident.site in self._held
-        spoken = voice.speak(incident, held=held, cleared=self._cleared(incident, now))
+        spoken = voice.speak(incident, held=held, cleared=self._cleared(incident))
         self._store.put_incident(spoken.incident, now)
         if incident.firing:
             self._firing[incident.site, incident.kind] = spoken.incident
@@ -252,15 +252,12 @@ class Draft:
             if incident.resolved_at is not None:
                 self._store.clear_later(topic, incident.resolved_at + self.retain_s)
 
-    def _cleared(self, incident: Incident, now: float) -> bool:
-        """Whether an alert that ended earlier was cleared: in time, or as its site moved."""
+    def _cleared(self, incident: Incident) -> bool:
+        """Whether an alert that ended earlier stands no more: in time, or as its site moved."""
         before = self._memory.firing.get((incident.site, incident.kind))
-        if incident.resolved_at is None or (before is not None and before.id == incident.id):
+        if incident.firing or (before is not None and before.id == incident.id):
             return False
-        site = self._memory.site(incident.site)
-        here = (incident.district, incident.isp) == (site.district, site.isp)
-        stays = here or bool(incident.sites)  # a group has many places
-        return not stays or now >= incident.resolved_at + self.retain_s
+        return not any(self._store.clears(topic) for topic, _ in voice.letters(incident))
 
     def _health_rows(self) -> list[HealthRow]:
         touched = {**{site: self.health(site) for site in self._places}, **self._healths}

@@ -14,6 +14,7 @@ import msgspec
 from agent import wire
 from server import clock, health
 from server.draft import Draft
+from server.seqset import SeqSet
 from server.store import FLAG_CORRECTED, FLAG_UNCERTAIN, NewReading, Store, StreamRow
 
 MOST_RANGES = 1000
@@ -114,8 +115,11 @@ class Intake:
                     continue
                 lost -= 1
             grown = seqs.add(reading.seq)
-            if len(grown.beyond) > MOST_RANGES:
+            if _too_many(seqs, grown):
                 self._store.quarantine(now, message.topic, _TOO_MANY, good.raw)
+                state, events = health.observe(state, reading, envelope, now, rules)
+                if events:
+                    draft.apply(state, events)
                 continue
             seqs = grown
             when = clock.when(good, anchors)
@@ -130,7 +134,7 @@ class Intake:
         for bad in batch.bad:
             self._store.quarantine(now, message.topic, bad.reason, bad.raw)
             grown = seqs if bad.seq is None else seqs.add(bad.seq)
-            if len(grown.beyond) <= MOST_RANGES:
+            if not _too_many(seqs, grown):
                 seqs = grown
         draft.put_health(state)
         lost = max(0, row.lost + lost)
@@ -149,6 +153,11 @@ class Intake:
             reason = f"seq {good.reading.seq} is already stored with other content"
             self._store.quarantine(message.received_at, message.topic, reason, good.raw)
         return False
+
+
+def _too_many(before: SeqSet, after: SeqSet) -> bool:
+    """Whether one more range makes too many; filling holes is always welcome."""
+    return len(after.beyond) > max(MOST_RANGES, len(before.beyond))
 
 
 def _say_the_same(one: bytes, other: bytes) -> bool:

@@ -143,7 +143,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.remarks": {"server.draft", "server.notes", "server.store"},
     "server.intake": {
-        *("server.clock", "server.draft", "server.health", "server.store"),
+        *("server.clock", "server.draft", "server.health", "server.seqset", "server.store"),
         *("server.model", "agent.wire"),
     },
     "server.moving": {
@@ -188,7 +188,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.sites": {"server.*", "agent.wire"},
     "server.backup": {"server.*", "agent.wire"},
     "server.desk": {"server.*", "agent.wire"},
-    "server.demo": {"server.*", "agent.wire"},
+    "server.demo": {"server.*", "agent.spool", "agent.wire"},
     "server.cli": {"server.*", "agent.wire"},
     "server.main": {"server.*", "agent.wire"},
 }

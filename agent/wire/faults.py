@@ -50,7 +50,9 @@ def check(text: bytes) -> None:
         raise Invalid("lone surrogate") from None
 
 
-_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)', re.DOTALL)
+# A string that nobody closes is one match to the end: to look again behind each of its quotes
+# would take minutes.
+_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|(-?Infinity|NaN)', re.DOTALL)
 _QUOTED = re.compile(rb'"\xff(-?Infinity|NaN)"')
 
 

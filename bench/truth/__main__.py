@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from bench.truth.books import unlike as unlike_at_end
-from bench.truth.chaos import plan, within
+from bench.truth.chaos import plan, told, within
 from bench.truth.run import play, record
 from bench.truth.score import table
 from bench.truth.story import OF_GROUP, OF_SITE, Story, generate
@@ -51,6 +51,7 @@ def main() -> int:
         parser.error("--sites and --minutes have to be above 0, --real at most the sites")
     try:
         story = _made_up(args) if args.story is None else read(args.story)
+        breakages = len(told(story))
     except BadStory as err:
         parser.error(f"{args.story}: {err}")
     except OSError as err:
@@ -73,9 +74,16 @@ def main() -> int:
         unlike = unlike_at_end(outcome.status, calm.status)
         print("\n".join(unlike) or "every site ended as it does without chaos")
     RESULTS.mkdir(exist_ok=True)
-    told = {name: value for name, value in vars(args).items() if name not in ("folder", "story")}
+    about = {
+        **{name: value for name, value in vars(args).items() if name not in ("folder", "story")},
+        "seed": story.seed,
+        "sites": len(story.sites),
+        "real": len(story.real),
+        "events": len(story.events) - breakages,
+        "chaos": breakages,
+    }
     result = RESULTS / f"truth-{len(story.sites)}-{story.seed}.json"
-    result.write_text(record(outcome, **told))
+    result.write_text(record(outcome, **about))
     print(f"raw samples: {result}; everything: {folder}")
     found = outcome.score
     return int(bool(outcome.book_faults or found.missed or found.false or unlike))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import threading
@@ -14,11 +15,12 @@ from pathlib import Path
 from bench.truth.centre import Centre
 from bench.truth.story import OF_CENTRE as ACTS
 from bench.truth.story import Event, Story
+from bench.truth.storyfile import BadStory
 
 _ONCE = ("database_locked", "disk_full")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Act:
     """One breakage; `at_s` counts from the begin of the chaos."""
 
@@ -69,12 +71,20 @@ def within(story: Story, acts: list[Act]) -> Story:
 
 
 def told(story: Story) -> list[Act]:
-    """The breakages of a story."""
-    return [
-        Act(event.at_s, event.what, event.lasts_s or 0.0)
+    """The breakages of a story, in their order.
+
+    Raises:
+        BadStory: one begins before the one before it is over.
+    """
+    acts = sorted(
+        (Act(event.at_s, event.what, event.lasts_s or 0.0), event.id)
         for event in story.events
         if event.what in ACTS
-    ]
+    )
+    for (one, _), (after, name) in itertools.pairwise(acts):
+        if after.at_s < absences([one])[0][1]:
+            raise BadStory(f"event {name}: the centre is still broken then; give it another at_s")
+    return [act for act, _ in acts]
 
 
 def absences(acts: list[Act]) -> list[tuple[float, float]]:

@@ -71,6 +71,8 @@ def read(file: Path) -> Story:
         raise BadStory(f"the story is no TOML: {err}") from None
     except (KeyError, TypeError):
         raise BadStory('the story lacks [fleet] sites = "sites.csv"') from None
+    if not isinstance(name, str):
+        raise BadStory(f"[fleet] sites is {name!r}; it has to name a file")
     with (file.parent / name).open() as sites:
         return from_toml(text, list(csv.DictReader(sites)))
 
@@ -91,7 +93,10 @@ def from_toml(text: str, sites: list[dict[str, str]]) -> Story:
         story = Story(raw["seed"], float(raw["start_after_s"]), sites, events, real)
     except (KeyError, TypeError, ValueError) as err:
         raise BadStory(f"the story lacks or misplaces {err}") from None
+    columns = sites[0].keys() if sites else set()
     for event in events:
+        if event.by not in (*columns, "access_point", ""):
+            raise BadStory(f"event {event.id}: the list of sites has no column {event.by}")
         if event.by and not sites_of(event, sites):
             raise BadStory(f"event {event.id}: no site has {event.by} {event.target!r}")
     return story
@@ -104,6 +109,8 @@ def _event(row: dict[str, Any]) -> Event:
     by = next((name for name in _TARGETS if name in row), "")
     if not by and what not in OF_CENTRE:
         raise BadStory(f"event {row['id']}: {what} of whom? one of {', '.join(_TARGETS)}")
+    if by and what in OF_CENTRE:
+        raise BadStory(f"event {row['id']}: {what} strikes the centre; take out {by}")
     if what in OF_CENTRE and "lasts_s" not in row:
         raise BadStory(f"event {row['id']}: {what} needs lasts_s: the centre comes back")
     known = {"id", "at_s", "lasts_s", "what", by}

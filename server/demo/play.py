@@ -17,6 +17,7 @@ import msgspec
 from rich.console import Console
 
 from agent import wire
+from agent.spool import SpoolError
 from server.demo import story
 from server.demo.house import THIS_MACHINE, House, make_folder, remove_folder
 from server.demo.picture import Picture
@@ -60,7 +61,7 @@ def run(*, story_s: float, endless: bool, as_json: bool, keep: Path | None) -> i
         finally:
             if keep is None:
                 remove_folder(folder)
-    except DemoError as err:
+    except (DemoError, SpoolError) as err:
         print(f"pantau demo: {err}", file=sys.stderr)
         return 1
     return _conclude(verdict, as_json=as_json)

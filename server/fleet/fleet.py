@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -119,7 +120,7 @@ def in_memory() -> tempfile.TemporaryDirectory[str]:
 
     It is removed when it is left as a context manager, or by `cleanup`.
     """
-    place = _MEMORY if _MEMORY.is_dir() else None
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     return tempfile.TemporaryDirectory(
         prefix="pantau-fleet-", dir=place, ignore_cleanup_errors=True
     )

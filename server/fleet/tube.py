@@ -137,6 +137,7 @@ class Tube:
         self.gone = self.frozen = True
         self._up.drop()
         self._down.drop()
+        self._forget_end()
 
     # What a transport is asked for
 
@@ -163,9 +164,16 @@ class Tube:
         if self.held(tube_time()):
             self._up.drop()
             self._down.drop()
+            self._forget_end()
             asyncio.get_running_loop().call_soon(self._hear_end, None)
         else:
             hang_up()
+
+    def _forget_end(self) -> None:
+        """That the broker hung up is no news any more to one who is gone."""
+        if self._end:
+            self._end.clear()
+            self._closed(self)
 
     def _hang_up(self) -> None:
         if not self.held(tube_time()):

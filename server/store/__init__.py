@@ -222,6 +222,9 @@ class Store(Settling, Protocol):
     def clear_due(self, now: float) -> list[str]:
         """Topics to clear now."""
 
+    def clears(self, topic: str) -> bool:
+        """Whether a topic is to be cleared, now or later: what ended stands there until then."""
+
     def cleared(self, topic: str) -> None:
         """The clearing of a topic is in the outbox."""
 

@@ -237,6 +237,9 @@ class SqliteStore(Glance, Notes, Outages, Settling, Spans, Terms, Witness):
         rows = self._each("SELECT topic FROM clearing WHERE clear_at <= ?", [now])
         return [row[0] for row in rows]
 
+    def clears(self, topic: str) -> bool:
+        return bool(list(self._each("SELECT 1 FROM clearing WHERE topic = ?", [topic])))
+
     def cleared(self, topic: str) -> None:
         self._run("DELETE FROM clearing WHERE topic = ?", [topic])
 

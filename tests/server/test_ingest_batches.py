@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from agent import wire
-from server import health
+from server import health, intake
 from server.intake import MOST_RANGES
 from server.store import StoreError
 from tests.server.centre import Centre, home
@@ -281,6 +281,10 @@ def test_a_stream_with_too_many_holes_waits_until_some_are_filled(centre: Centre
     assert len(centre.reasons()) == 2
     assert "not stored until" in centre.reasons()[0]
 
+    centre.hears(device.live(5100.0))
+    centre.waits(5100 + 140)
+    assert centre.retained()[f"state/girian/telkom/{SITE}"]["status"] == "online"
+
     [row] = centre.store.streams()
     assert row.seqs.gap() == (1, 1)
     device.spool[every_second[-1]] = b'{"seq":%d}' % every_second[-1]  # no reading at all
@@ -288,8 +292,22 @@ def test_a_stream_with_too_many_holes_waits_until_some_are_filled(centre: Centre
     for first in range(1, count, 100):
         last = min(first + 100, count + 1)
         centre.hears(device.message(5002, *range(first, last)))
-    assert len(centre.reasons()) == 4  # what is no reading comes twice
+    assert len(centre.reasons()) == 5  # what is no reading comes twice
     assert [one.seqs.through for one in centre.store.streams()] == [count]
+
+
+def test_a_stream_that_has_more_holes_than_may_be_is_filled_all_the_same(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device()
+    for n in range(40):
+        device.reading(1000 + n)
+    centre.hears(device.message(2000, *range(2, 41, 2)))
+    monkeypatch.setattr(intake, "MOST_RANGES", 10)  # as of a version before there was a bound
+    centre.hears(*(device.message(2001 + n, n) for n in range(1, 41)))
+
+    assert [row.seqs.through for row in centre.store.streams()] == [40]
+    assert (len(centre.rows(SITE)), centre.reasons()) == (40, [])
 
 
 class Breaking:

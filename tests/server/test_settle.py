@@ -10,7 +10,7 @@ import pytest
 
 from agent import wire
 from server import settle
-from server.model import Incident, Kind, Witnessed
+from server.model import Incident, Kind, Note, Witnessed
 from tests.server.centre import RETAIN_S, Centre
 from tests.server.made import MINE, SITE, Device
 
@@ -126,6 +126,30 @@ def test_a_cause_that_becomes_known_later_brings_no_alert_back_where_the_site_le
     settles(centre, back_at + 5)
     assert outage(centre).cause.verdict == "link"
     assert not any(topic.startswith("alerts/") for topic in centre.retained())
+
+
+@pytest.mark.parametrize("place", ["retired", "moved and back"])
+def test_what_people_say_of_an_outage_is_told_while_its_alert_stands_and_not_after(
+    centre: Centre, place: str
+) -> None:
+    _, _, back_at = restarted_behind_a_dead_line(centre)
+    incident = outage(centre)
+    if place == "retired":
+        centre.enter(replace(MINE, retired=True))
+        centre.ingest.refresh_registry(back_at + 2)
+    else:
+        centre.enter(replace(MINE, district="maesa"))
+        centre.ingest.refresh_registry(back_at + 2)
+        centre.enter(MINE)
+        centre.ingest.refresh_registry(back_at + 3)
+    with centre.store.transaction():
+        centre.store.add_note(Note(incident.id, back_at + 4, "rini", "ack"))
+    centre.ingest.refresh_registry(back_at + 5)
+
+    assert outage(centre).revision == incident.revision + 1
+    standing = [one for topic, one in centre.retained().items() if topic.startswith("alerts/")]
+    told = [one["revision"] for one in standing]
+    assert told == ([incident.revision + 1] if place == "retired" else [])
 
 
 def test_the_same_again_in_another_order_or_after_a_restart_says_nothing_new(

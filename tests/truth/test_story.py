@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.truth.chaos import plan, told, within
+from bench.truth.chaos import Act, plan, told, within
 from bench.truth.story import (
     OF_CENTRE,
     OF_GROUP,
@@ -116,6 +116,33 @@ def test_what_strikes_the_centre_is_written_and_read_with_the_story(tmp_path: Pa
     assert again == both
     assert told(again) == acts
     assert within(again, []) == STORY
+
+
+def test_breakages_are_played_in_their_order_and_never_two_at_once() -> None:
+    late, early = Act(100.0, "ingest_killed", 3.0), Act(20.0, "broker_killed", 3.0)
+    assert told(within(STORY, [late, early])) == [early, late]
+    with pytest.raises(BadStory, match="event c0002: the centre is still broken then"):
+        told(within(STORY, [early, Act(24.0, "ingest_killed", 3.0)]))
+
+
+@pytest.mark.parametrize(
+    ("sites", "event", "said"),
+    [
+        ("5", 'what = "cable_cut"\nsite = "s-1"', "[fleet] sites is 5"),
+        ('"sites.csv"', 'what = "backhaul_down"\nbackhaul = "t"', "no column backhaul"),
+        ('"sites.csv"', 'what = "ingest_killed"\nsite = "s-1"', "take out site"),
+    ],
+)
+def test_a_story_that_cannot_be_read_is_refused_in_one_line(
+    tmp_path: Path, sites: str, event: str, said: str
+) -> None:
+    (tmp_path / "sites.csv").write_text("site,name,district,isp\ns-1,S,d,i\n")
+    story = tmp_path / "story.toml"
+    head = f"seed = 1\nstart_after_s = 1\n[fleet]\nsites = {sites}\n[[event]]\n"
+    story.write_text(f'{head}id = "e"\nat_s = 1\nlasts_s = 9\n{event}\n')
+    with pytest.raises(BadStory) as refused:
+        read(story)
+    assert said in str(refused.value)
 
 
 def test_the_centre_is_judged_by_nobody() -> None:

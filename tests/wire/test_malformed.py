@@ -343,6 +343,13 @@ def test_what_was_not_measured_of_a_part_is_absent_and_nobody_minds(part: dict[s
     assert wire.decode_readings(message(readings=[reading(**part)]), site=SITE).bad == []
 
 
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_string_that_nobody_closes_takes_no_time_to_refuse(end: bytes) -> None:
+    """Looking again behind each of its quotes would take minutes: then this does not end."""
+    with pytest.raises(wire.Invalid, match=r"truncated|malformed"):
+        wire.decode_readings(b'{"a":NaN,"b":"' + b'\\"' * 130_000 + end, site=SITE)
+
+
 def test_what_stands_beside_a_number_that_is_none_is_found_again() -> None:
     payload = message(readings=[reading(seq=1), reading(seq=2, uptime_s=float("nan"))])
     batch = wire.decode_readings(payload, site=SITE)
