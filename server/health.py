@@ -12,9 +12,10 @@ Rules
     one known. All others are late: they amend history, never the state.
  3. A live reading makes the site online (or degraded), whatever it was before.
     Of the presences only the first online and the first clean end since the last
-    reading count as signs of life (an online counts again after that end): an
-    agent that keeps connecting but delivers nothing still falls silent. The first
-    online of another boot counts as well: the device is back, without a reading yet.
+    reading count as signs of life (an online counts again after that end, and after
+    our own absence, which made everybody connect anew): an agent that keeps
+    connecting but delivers nothing still falls silent. The first online of another
+    boot counts as well: the device is back, without a reading yet.
  4. The will of the newest session starts a confirmation of
     ``offline_confirm_s``. A newer session or a live reading cancels it. The will
     of any other session is stale and ignored. A will is a sign of life as well: the
@@ -294,4 +295,4 @@ def standing(health: Health, now: float) -> tuple[Opened, ...]:
 
 def absent(health: Health, caught_up_at: float) -> Health:
     """Rule 8: the state of a site once we are caught up after our own absence."""
-    return _replace(health, confirm_at=None, vouched=False, patience_from=caught_up_at)
+    return _replace(health, confirm_at=None, vouched=False, met=False, patience_from=caught_up_at)

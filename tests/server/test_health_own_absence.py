@@ -33,6 +33,21 @@ def test_our_absence_gives_patience_from_the_moment_we_are_caught_up() -> None:
     )
 
 
+def test_an_agent_that_comes_back_after_our_absence_has_time_for_its_first_reading() -> None:
+    """Several restarts of the broker, in which it went; its session of before used up nothing."""
+    story = alive()
+    story.absent(1015)
+    story.online(1017, "two")
+    story.absent(1024)
+    story.offline(1034, "two")  # the kill; this session has not shown itself since
+    story.online(1132, "three")
+
+    assert story.waits(1132 + 149) == ()
+    assert [one.kind for one in story.waits(1132 + 150) if isinstance(one, Opened)] == [
+        Kind.SITE_OFFLINE
+    ]
+
+
 def test_a_will_before_we_are_caught_up_starts_nothing() -> None:
     story = alive()
     story.offline(1010, "one", caught_up=False)
