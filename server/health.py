@@ -35,7 +35,8 @@ Rules
  9. A trouble (see `server.troubles`) raised for ``raise_windows`` windows in a
     row makes the site degraded; ``clear_windows`` windows in a row beyond the
     clear threshold end it. Windows between the two thresholds restart both counts.
-    A window of an outage that is over, in which nothing far answered, does not count.
+    A window of an outage that is over, in which nothing far answered, does not count:
+    one that began before the site came back, or before its session did.
 10. Going offline ends what was degraded: one fault, one alert.
 11. A site whose status changes too often *flaps* (see `server.flapping`), whatever
     its status is meanwhile; a status that stood for ``flap_rest_s`` ends that.
@@ -72,7 +73,7 @@ class Health(Struct, frozen=True, omit_defaults=True):
     parted: bool = False  # a clean end has counted since the last reading
     confirm_at: float | None = None  # a will is being confirmed until then
     planned_until: float = 0.0
-    returned_uptime_s: float = 0.0  # of the device, when it last came back
+    returned_uptime_s: float = 0.0  # of the device, when it last came back or connected
     patience_from: float = 0.0  # silence counts from here at the earliest
     seen: causes.LastSeen | None = None  # the newest live reading
     clients: int | None = None
@@ -216,6 +217,7 @@ def _meet_online(
         confirm_at=None,
         met=True,
         met_anew=health.met_anew or anew,
+        returned_uptime_s=presence.uptime_s or health.returned_uptime_s,
         heard_at=now if counts and health.status is not Status.OFFLINE else health.heard_at,
     )
     if health.status is Status.UNKNOWN:

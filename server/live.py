@@ -30,7 +30,7 @@ def of_past_outage(reading: Reading, returned_uptime_s: float) -> bool:
     """Whether its window shows an outage that is over, and was told already.
 
     Args:
-        returned_uptime_s: of the device, when the site last came back; 0: it was never away.
+        returned_uptime_s: of the device, when the site last came back or connected; 0: unknown.
     """
     began_s = reading.uptime_s - reading.window_s
     return began_s < returned_uptime_s and gap.far(reading) == "fail"
