@@ -2,6 +2,8 @@
 
 An alert belongs to an event when it is about one of the event's sites and was
 confirmed while the event lasted (or `LATE_S` after). What belongs to none is false.
+Where the centre was broken, an outage may be told after its end, until the agent has
+connected again (`RECONNECT_S`): that is counted apart, as late.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from bench.truth.truth import Expected, down_s
 
 LATE_S = 15.0
 """A confirmation may be decided this long after the event ended, and a group told."""
+RECONNECT_S = 60.0
+"""An agent waits this long for its next connection at most."""
 EARLY_S = 2.0
 """The simulator writes down what it did within this."""
 _OUTAGES = ("site_offline", "group_outage")
@@ -46,6 +50,7 @@ class Score:
     detection_s: dict[str, list[float]] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
     false: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
     not_played: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     disturbed_s: dict[str, list[float]] = field(default_factory=dict)
@@ -100,6 +105,11 @@ def score(
         if one.incident is None:
             continue  # what it brought stays unexplained, and is false below
         explained |= named | {i["id"] for i in mine}
+        if not one.calm and ended is not None:
+            for item in [*incidents, *(h.alert for h in alerts)]:
+                if item["id"] not in explained and _is_late(item, one, ended):
+                    explained.add(item["id"])
+                    result.late.append(f"{_line(item)}: {one.event} {one.what}")
         fitting = [i for i in mine if i["kind"] in _KINDS[one.incident]]
         first = min(
             (h.at for h in told if h.alert["kind"] in (one.incident, *_alone(one))), default=None
@@ -115,7 +125,7 @@ def score(
         if one.cause_judged and fitting:
             _cause(result, one, fitting[-1], confusion)
     for item in [*incidents, *(h.alert for h in alerts)]:
-        line = f"{item['kind']} {item['id']} of {', '.join(item['sites'][:3])}"
+        line = _line(item)
         if item["id"] not in explained and line not in result.false:
             result.false.append(line)
     result.causes = {true: dict(said) for true, said in confusion.items()}
@@ -136,6 +146,17 @@ def _belongs(item: Json, one: Expected, began: float, ended: float | None) -> bo
         return False
     confirmed = seconds(item["detected_at"])
     return began - EARLY_S <= confirmed and (ended is None or confirmed <= ended + LATE_S)
+
+
+def _is_late(item: Json, one: Expected, ended: float) -> bool:
+    told = one.incident is not None and item["kind"] in (*_KINDS[one.incident], *_alone(one))
+    here = bool(set(item["sites"]) & set(one.sites))
+    confirmed = seconds(item["detected_at"])
+    return told and here and ended + LATE_S < confirmed <= ended + RECONNECT_S
+
+
+def _line(item: Json) -> str:
+    return f"{item['kind']} {item['id']} of {', '.join(item['sites'][:3])}"
 
 
 def _group(result: Score, one: Expected, groups: list[Json]) -> None:
@@ -194,7 +215,7 @@ def table(result: Score) -> str:
     total_min = sum(map(abs, result.availability_error_s.values())) / 60
     lines += [
         "",
-        f"missed {len(result.missed)}, false {len(result.false)}",
+        f"missed {len(result.missed)}, false {len(result.false)}, late {len(result.late)}",
         f"over before we could tell: {len(result.hidden)}",
         f"cause right {'-' if right is None else f'{right:.3f}'} of {result.cause_judged}",
         *(f"  {true:13} was called {said}" for true, said in sorted(result.causes.items())),
@@ -203,7 +224,7 @@ def table(result: Score) -> str:
         f"availability: {total_min:.2f} min of error in all, worst site {worst:+.1f} s",
         f"supply lost and back in our absence, charged to nobody: {result.unseen_s / 60:.1f} min",
     ]
-    for name in ("not_played", "missed", "false", "hidden", "cause_wrong"):
+    for name in ("not_played", "missed", "false", "late", "hidden", "cause_wrong"):
         lines += [f"{name}: {line}" for line in getattr(result, name)]
     return "\n".join(lines)
 

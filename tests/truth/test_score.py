@@ -27,7 +27,7 @@ def test_a_faultless_run_is_found_faultless() -> None:
     assert run.books() == []
     assert not any(_availability(run).values())
     assert {s for samples in found.detection_s.values() for s in samples} == {40.5}
-    assert "missed 0, false 0" in table(found)
+    assert "missed 0, false 0, late 0" in table(found)
 
 
 def test_acknowledged_before_the_commit_and_killed_is_a_loss() -> None:
@@ -53,6 +53,26 @@ def test_a_late_will_of_an_older_session_is_a_false_outage() -> None:
     run.ledger.append(alert)
     run.heard.append(Heard(T0 + 100, alert))
     assert [line for line in run.score().false if "late-will" in line]
+
+
+@pytest.mark.parametrize(
+    ("calm", "after_s", "late"), [(False, 40.0, True), (False, 70.0, False), (True, 40.0, False)]
+)
+def test_told_after_its_end_is_late_where_the_centre_was_broken_and_else_false(
+    calm: bool, after_s: float, late: bool
+) -> None:
+    run = faultless()
+    at, one = next(
+        (n, e) for n, e in enumerate(run.expected) if e.incident == "site_offline" and e.to_s
+    )
+    assert one.to_s is not None
+    run.expected[at] = replace(one, calm=calm, sure=calm)
+    (mine,) = (i for i in run.ledger if i["id"] == f"a-{one.event}")
+    mine["detected_at"] = _iso(T0 + one.to_s + after_s)
+    run.heard = [h for h in run.heard if h.alert["id"] != mine["id"]]
+    found = run.score()
+    named = [line for line in found.late if mine["id"] in line]
+    assert (len(named), any(mine["id"] in line for line in found.false)) == (late, not late)
 
 
 def test_an_alert_for_a_blip_is_false() -> None:
