@@ -91,7 +91,7 @@ def availability(args: argparse.Namespace) -> int:
     """Availability by the names asked for, and all together."""
     by = _dimensions(args.by)
     period = _period(args)
-    with open_for(args) as store:
+    with open_for(args) as store, store.snapshot():
         facts = _facts(store, period, recompute=args.recompute)
     shares = []
     for record in facts.records.values():

@@ -63,6 +63,9 @@ class Store(Settling, Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing, durable when it ends."""
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """All that is read within is of one moment, whatever others write meanwhile."""
+
     def close(self) -> None:
         """Give everything back."""
 

@@ -113,6 +113,15 @@ class Database:
                 self._run("ROLLBACK")
             raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        self._run("BEGIN")
+        try:
+            yield
+        finally:
+            if self._db.in_transaction:
+                self._run("ROLLBACK")
+
     def close(self) -> None:
         self._db.close()
 

@@ -85,6 +85,18 @@ def test_a_commit_waits_for_the_disk_and_readers_do_not_wait_for_writers(tmp_pat
     other.close()
 
 
+def test_what_is_read_in_a_snapshot_is_of_one_moment(tmp_path: Path) -> None:
+    centre = home(tmp_path)
+    other = open_store(centre.url)
+    with other.snapshot():
+        assert list(other.quarantined()) == []
+        with centre.store.transaction():
+            centre.store.quarantine(1000, "topic", "reason", b"")
+        assert list(other.quarantined()) == []
+    assert len(list(other.quarantined())) == 1
+    other.close()
+
+
 def test_an_exception_in_a_transaction_leaves_nothing(tmp_path: Path) -> None:
     store = home(tmp_path).store
     with suppress(KeyError), store.transaction():
