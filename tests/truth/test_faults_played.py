@@ -31,8 +31,8 @@ _ACKS_FIRST = Fault(
 )
 _ABSENCE_CHARGED = Fault(
     "server/health.py",
-    "    return _replace(health, confirm_at=None, vouched=False, patience_from=caught_up_at)\n",
-    "    return health\n",
+    '"""Rule 8: the state of a site once we are caught up after our own absence."""\n',
+    '"""It is charged to everybody."""\n    return health\n',
     (),
 )
 _ONE_STREAM = Fault(
