@@ -13,6 +13,8 @@ from server.timeline import Run, Span
 
 Runs = dict[str, Run]
 """The span of up of each site that still grows."""
+_SLACK_S = 3600.0
+"""Our own clock may have been set meanwhile."""
 
 
 class Past:
@@ -63,7 +65,9 @@ class Past:
         rows: list[ReadingRow] = []
         old: list[Span] = []
         new: list[Span] = []
-        for row in self._store.unsynced(site):
+        # What came before a boot began is not of that boot.
+        since = min((epoch for _, epoch in anchors), default=0.0) - _SLACK_S
+        for row in self._store.unsynced(site, since):
             good = decode_reading(row.body)
             when = clock.when(good, anchors)
             if not when.corrected or when.taken_at == row.taken_at:

@@ -153,8 +153,8 @@ class Store(Settling, Protocol):
     def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
         """Every stored reading of a site with its stream, by (stream, seq)."""
 
-    def unsynced(self, site: str) -> Iterator[ReadingRow]:
-        """Stored readings of a site whose device had no synchronised clock."""
+    def unsynced(self, site: str, since: float) -> Iterator[ReadingRow]:
+        """Readings of a site received since then, whose device had no synchronised clock."""
 
     def put_times(self, rows: Iterable[ReadingRow]) -> None:
         """Replace when readings were taken, and their flags."""

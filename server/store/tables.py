@@ -141,11 +141,12 @@ class SqliteStore(Glance, Notes, Outages, Settling, Spans, Terms, Witness):
                 if found.taken_at < since:
                     break
 
-    def unsynced(self, site: str) -> Iterator[ReadingRow]:
+    def unsynced(self, site: str, since: float) -> Iterator[ReadingRow]:
         rows = self._each(
             f"SELECT {_READING_COLUMNS} FROM readings"  # noqa: S608  # a constant
-            " WHERE flags != 0 AND stream_id IN (SELECT id FROM streams WHERE site = ?)",
-            [site],
+            " WHERE flags != 0 AND stream_id IN (SELECT id FROM streams WHERE site = ?)"
+            " AND received_at >= ?",
+            [site, since],
         )
         bodies = _Bodies(self)
         return (bodies.row(*row) for row in rows)

@@ -97,6 +97,15 @@ def test_what_is_read_in_a_snapshot_is_of_one_moment(tmp_path: Path) -> None:
     other.close()
 
 
+def test_readings_without_a_synchronised_clock_are_found_by_when_they_came(tmp_path: Path) -> None:
+    centre, device = home(tmp_path), Device(synced=False)
+    centre.hears(device.live(1000.0))
+    centre.hears(device.live(9000.0))
+
+    assert [row.seq for row in centre.store.unsynced(SITE, 0.0)] == [1, 2]
+    assert [row.seq for row in centre.store.unsynced(SITE, 8000.0)] == [2]
+
+
 def test_an_exception_in_a_transaction_leaves_nothing(tmp_path: Path) -> None:
     store = home(tmp_path).store
     with suppress(KeyError), store.transaction():
