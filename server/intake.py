@@ -117,17 +117,15 @@ class Intake:
             grown = seqs.add(reading.seq)
             if _too_many(seqs, grown):
                 self._store.quarantine(now, message.topic, _TOO_MANY, good.raw)
-                state, events = health.observe(state, reading, envelope, now, rules)
-                if events:
-                    draft.apply(state, events)
-                continue
-            seqs = grown
-            when = clock.when(good, anchors)
-            flags = FLAG_CORRECTED if when.corrected else FLAG_UNCERTAIN if when.uncertain else 0
-            number = number or self._store.add_message(message.payload)
-            new = NewReading(row.id, reading.seq, now, when.taken_at, flags, number, good.place)
-            draft.add_reading(new, good.raw)
-            draft.past.add(site, good, when)
+            else:
+                seqs = grown
+                when = clock.when(good, anchors)
+                uncertain = FLAG_UNCERTAIN if when.uncertain else 0
+                flags = FLAG_CORRECTED if when.corrected else uncertain
+                number = number or self._store.add_message(message.payload)
+                new = NewReading(row.id, reading.seq, now, when.taken_at, flags, number, good.place)
+                draft.add_reading(new, good.raw)
+                draft.past.add(site, good, when)
             state, events = health.observe(state, reading, envelope, now, rules)
             if events:
                 draft.apply(state, events)
