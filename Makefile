@@ -4,11 +4,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow test-guest test-313 lint bench clean system python
+.PHONY: help install demo test test-slow test-guest test-313 lint constraints bench clean system python
 
 VENV := .venv
 VENV_313 := .venv313
 PIP := -m pip --quiet --no-input --disable-pip-version-check
+AS_TESTED := --constraint constraints.txt
 IS_ROOT := $(filter 0,$(shell id -u))
 export DEBIAN_FRONTEND := noninteractive
 # Root can run every test, so for root a test that is left out makes the run fail.
@@ -42,27 +43,28 @@ help:
 	@echo 'make test-slow  the tests that take longer, and the fast ones under Python 3.13'
 	@echo 'make test-guest the hotspot with radios, in a guest kernel'
 	@echo 'make lint       only lint, format check and type check'
+	@echo 'make constraints take newer releases of what Pantau needs'
 	@echo 'make bench      list the benchmarks'
 	@echo 'make clean      remove what these commands made'
 
 # What is installed depends on these files alone: the sources are used in place.
-$(VENV)/.installed: setup.cfg pyproject.toml | python
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt | python
 	@echo 'Installing pantau into $(VENV)'
 	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python $(PIP) install --upgrade pip </dev/null
-	@$(VENV)/bin/python $(PIP) install --editable '.[agent,server]' </dev/null
+	@$(VENV)/bin/python $(PIP) install $(AS_TESTED) --editable '.[agent,server]' </dev/null
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo 'Installing what the tests need into $(VENV)'
-	@$(VENV)/bin/python $(PIP) install --editable '.[dev]' </dev/null
+	@$(VENV)/bin/python $(PIP) install $(AS_TESTED) --editable '.[dev]' </dev/null
 	@touch $@
 
-$(VENV_313)/.installed-dev: setup.cfg pyproject.toml
+$(VENV_313)/.installed-dev: setup.cfg pyproject.toml constraints.txt
 	@echo 'Installing what the tests need into $(VENV_313)'
 	@[ -x $(VENV_313)/bin/python ] || $(PYTHON_313) -m venv $(VENV_313)
 	@$(VENV_313)/bin/python $(PIP) install --upgrade pip </dev/null
-	@$(VENV_313)/bin/python $(PIP) install --editable '.[dev]' </dev/null
+	@$(VENV_313)/bin/python $(PIP) install $(AS_TESTED) --editable '.[dev]' </dev/null
 	@touch $@
 
 # An interpreter that can make virtual environments. Root gets it from apt.
@@ -128,6 +130,17 @@ test-slow: system $(VENV)/.installed-dev
 test-guest: TOOLS += $(TOOLS_SLOW)
 test-guest: system $(VENV)/.installed-dev
 	@$(VENV)/bin/pytest -m guest </dev/null
+
+# The newest releases that setup.cfg allows, for the tests to judge.
+constraints: | python
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(PYTHON) -m venv "$$scratch/venv"; \
+	"$$scratch/venv/bin/python" $(PIP) install --upgrade pip </dev/null; \
+	"$$scratch/venv/bin/python" $(PIP) install --editable '.[dev]' </dev/null; \
+	sed -n '/^#/p' constraints.txt >"$$scratch/new"; \
+	"$$scratch/venv/bin/python" -m pip freeze --exclude-editable >>"$$scratch/new"; \
+	diff constraints.txt "$$scratch/new" || true; \
+	cp "$$scratch/new" constraints.txt
 
 bench:
 	@echo 'Benchmarks, each run from the root of the clone:'

@@ -155,6 +155,10 @@ def _inflate(payload: bytes, max_bytes: int) -> bytes:
     return text
 
 
+# What msgspec says since 0.23; before, it let UnicodeDecodeError through.
+_NOT_UTF8 = "Invalid UTF-8"
+
+
 def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
     """Decode and validate; every way of being wrong becomes `Invalid`."""
     try:
@@ -162,7 +166,8 @@ def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
     except UnicodeDecodeError:
         raise Invalid("lone surrogate") from None
     except (msgspec.MsgspecError, RecursionError) as err:
-        raise Invalid(str(err)) from None
+        said = str(err)
+        raise Invalid("lone surrogate" if said.startswith(_NOT_UTF8) else said) from None
 
 
 def _envelope_of(text: bytes) -> tuple[Envelope, bytes]:

@@ -3,8 +3,9 @@
     python3 deploy/ansible/build.py --extra agent --arch aarch64 --out deploy/ansible/artifacts
 
 The controller needs a package index for this, the machines never: they install from the archive
-alone, with each file checked against its hash, and compile nothing. An archive that is there is
-kept (its name holds the version); `--again` builds it anew. Prints "built" or "kept", and the file.
+alone, with each file checked against its hash, and compile nothing. What goes in are the releases
+that the tests ran with (constraints.txt). An archive that is there is kept (its name holds the
+version); `--again` builds it anew. Prints "built" or "kept", and the file.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = ("agent", "server", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 _GLIBC = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux_2_5")
+_AS_TESTED = _ROOT / "constraints.txt"
 _PIP = "pip == 24.3.1"
 """Goes along, so that a machine needs nothing but Python itself."""
 
@@ -45,7 +47,8 @@ def build(archive: Path, extra: str, arch: str, python: str) -> None:
     with tempfile.TemporaryDirectory(prefix="pantau-build-") as scratch:
         sources, wheels = Path(scratch, "pantau"), Path(scratch, "wheels")
         _copy_sources(sources)
-        _pip("wheel", "--wheel-dir", str(wheels), f"{sources}[{extra}]", _PIP)
+        _pip("wheel", "--constraint", str(_AS_TESTED), "--wheel-dir", str(wheels),
+             f"{sources}[{extra}]", _PIP)  # fmt: skip
         if (arch, python) != (platform.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}"):
             _exchange(wheels, arch, python)
         (wheels / "requirements.lock").write_text(lock(wheels), encoding="utf-8")

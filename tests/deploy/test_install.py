@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,18 @@ def test_a_dry_run_of_what_is_there_would_change_nothing(town: Town) -> None:
 def test_the_operator_sees_both_sites_online(town: Town) -> None:
     status = json.loads(town.on("centre", "pantau", "status", "--json"))
     assert status["online"] == len(status["sites"]) == len(SITES)
+
+
+def test_what_a_machine_installs_are_the_releases_that_the_tests_ran_with(town: Town) -> None:
+    tested = {line.strip() for line in Path("constraints.txt").read_text().splitlines()}
+    for archive in (town.folder / "artifacts").glob("*.tar"):
+        with tarfile.open(archive) as tar:
+            lock = tar.extractfile("./requirements.lock")
+            assert lock is not None
+            pinned = [line.decode().split()[0] for line in lock if not line.startswith(b"pantau==")]
+        named = {line.replace("-", "_").lower() for line in tested}
+        assert pinned
+        assert [line for line in pinned if line.replace("-", "_").lower() not in named] == []
 
 
 def test_keys_are_readable_by_root_alone_and_the_services_are_not_root(town: Town) -> None:

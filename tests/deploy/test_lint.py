@@ -15,7 +15,7 @@ from tests.deploy.machines import CACHE, making
 pytestmark = [pytest.mark.slow]
 
 _ANSIBLE = Path(__file__).parents[2] / "deploy" / "ansible"
-_PINNED = ("ansible-core==2.19.*", "ansible-lint>=25")
+_PINNED = ("ansible-core==2.19.*", "ansible-lint==26.10.1")
 
 
 def _bin() -> Path:

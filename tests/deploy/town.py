@@ -23,7 +23,9 @@ from tests.wait import until
 
 _ROOT = Path(__file__).parents[2]
 _ANSIBLE = _ROOT / "deploy" / "ansible"
-_BUILT_FROM = ("agent", "server", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+_BUILT_FROM = (
+    "agent", "server", "setup.cfg", "pyproject.toml", "constraints.txt", "README.md", "LICENSE",
+)  # fmt: skip
 _PINNED = "ansible-core==2.19.*"
 _CUT_OFF_S = 180.0
 SITES = ("bitung-0001", "bitung-0002")

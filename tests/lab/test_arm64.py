@@ -68,7 +68,8 @@ def _install(folder: Path, target: Path) -> None:
     platforms = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
     where = ["--target", str(target), "--only-binary=:all:", "--implementation", "cp"]
     where += ["--python-version", "3.11", *(f"--platform={name}" for name in platforms)]
-    _run([*pip, "install", *where, f"{wheel}[agent]"], _PIP_S)
+    as_tested = ["--constraint", str(ROOT / "constraints.txt")]
+    _run([*pip, "install", *as_tested, *where, f"{wheel}[agent]"], _PIP_S)
 
 
 def _run(command: list[str], within_s: float) -> None:
