@@ -9,8 +9,9 @@ from server.store.types import OutageRow
 
 _OUTAGES = (
     "SELECT site, opened_at, resolved_at,"
-    " CASE verdict WHEN 'unknown' THEN coalesce((SELECT groups.verdict FROM incidents AS groups"
-    " WHERE groups.id = incidents.covered AND groups.kind = 'group_outage'), verdict)"
+    " CASE WHEN verdict = 'unknown' OR resolved_at IS NULL THEN"
+    " coalesce((SELECT groups.verdict FROM incidents AS groups"
+    " WHERE groups.id = incidents.covered AND groups.kind = 'group_outage'), 'unknown')"
     " ELSE verdict END"
     " FROM incidents WHERE kind = 'site_offline'"
     " AND opened_at < ?2 AND (resolved_at IS NULL OR resolved_at > ?1)"

@@ -105,7 +105,10 @@ class RulesVersion(NamedTuple):
 
 
 class OutageRow(NamedTuple):
-    """A time that a site was offline, and its cause; of its group where its own is unknown."""
+    """A time that a site was offline, and its cause.
+
+    That of its group where its own is unknown, or a guess, as it is while the outage lasts.
+    """
 
     site: str
     opened_at: float

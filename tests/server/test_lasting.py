@@ -106,6 +106,22 @@ def test_neighbours_are_those_of_the_site_as_it_was_when_it_went(centre: Centre)
     assert [one.dimension for one in told] == ["isp telkom", "district girian"]
 
 
+def test_what_neighbours_let_guess_while_it_lasts_is_charged_to_nobody(centre: Centre) -> None:
+    guessed = away(centre).revised(cause=Cause("power", 0.6, ("3 of 4 went",)), why="a guess")
+    group = replace(guessed, id="g", kind=Kind.GROUP_OUTAGE, cause=Cause("isp", 0.8))
+    covered = replace(guessed.revised(why="covered"), group="g")
+
+    def charged(*revisions: Incident) -> list[str]:
+        with centre.store.transaction():
+            for one in revisions:
+                centre.store.put_incident(one, 2000.0)
+        return [row.verdict for row in centre.store.outages(0.0, math.inf)]
+
+    assert charged(guessed) == ["unknown"]
+    assert charged(covered, group) == ["isp"]
+    assert charged(covered.resolved(2000.0, Cause("power", 0.9))) == ["power"]
+
+
 def test_it_is_asked_ever_more_seldom_and_only_a_few_at_once() -> None:
     lasting = Lasting()
     away_now = [
