@@ -37,6 +37,7 @@ _DIMENSIONS = ("isp", "backhaul", "power_area", "district")
 _EDGE_S = 5.0
 _LATE_S = 1.0
 _DAY_S = 86_400.0
+_LONGEST_WINDOW_S = 3600.0
 
 Down = tuple[tuple[float, float | None], ...]
 
@@ -58,7 +59,7 @@ def ask(draft: Draft, store: Store, sites: Mapping[str, Site], due: Iterable[Inc
     """Rule 4: of outages that last, within a transaction."""
     for one in due:
         current = draft.firing(one.site, one.kind)
-        newest = next(iter(store.recent(one.site, one.opened_at - _DAY_S)), None)
+        newest = next(store.told(one.site, math.inf, math.inf), None)
         if current is None or current.id != one.id:
             continue
         before = None
@@ -104,7 +105,8 @@ def _again(incident: Incident, store: Store, sites: Mapping[str, Site]) -> Incid
     assert incident.resolved_at is not None
     told: list[Told] = []
     late = False
-    for stream, row in store.recent(incident.site, incident.opened_at):
+    until = incident.resolved_at + _LONGEST_WINDOW_S
+    for stream, row in store.told(incident.site, incident.opened_at, until):
         told.append(Told(stream, row.taken_at, decode_reading(row.body).reading))
         late |= incident.opened_at < row.taken_at < incident.resolved_at < row.received_at - _LATE_S
     longest_s = max((one.reading.window_s for one in told), default=0.0)

@@ -6,23 +6,20 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from agent.wire import raw_readings
 from server.health import Health
 from server.model import Incident
 from server.seqset import SeqSet
 from server.store import (
-    FLAG_UNCERTAIN,
     Boots,
     HealthRow,
     Letter,
-    NewReading,
     Quarantined,
-    ReadingRow,
     StreamRow,
 )
 from server.store.glance import Glance
 from server.store.notes import Notes
 from server.store.outages import Outages
+from server.store.readings import Readings
 from server.store.settling import Settling
 from server.store.spans import Spans
 from server.store.terms import Terms
@@ -30,7 +27,6 @@ from server.store.witnessed import Witness
 
 _HEAD_BYTES = 4096  # kept of a quarantined payload
 _QUARANTINE_ROWS = 100_000  # the oldest go first: garbage must not fill the disk
-_READING_COLUMNS = "stream_id, seq, received_at, taken_at, flags, message, place"
 
 _NO_RUN = (None, None)
 
@@ -40,7 +36,7 @@ _incident = msgspec.json.Decoder(Incident)
 _ranges = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
 
-class SqliteStore(Glance, Notes, Outages, Settling, Spans, Terms, Witness):
+class SqliteStore(Glance, Notes, Outages, Readings, Settling, Spans, Terms, Witness):
     """See `server.store.Store` for what each method does."""
 
     def healths(self) -> list[HealthRow]:
@@ -96,70 +92,6 @@ class SqliteStore(Glance, Notes, Outages, Settling, Spans, Terms, Witness):
                 (row.seqs.through, _json.encode(row.seqs.beyond).decode(), row.lost, row.id)
                 for row in rows
             ],
-        )
-
-    def add_message(self, payload: bytes) -> int:
-        return self._run("INSERT INTO messages (payload) VALUES (?)", [payload]).lastrowid or 0
-
-    def add_readings(self, rows: list[NewReading]) -> None:
-        self._many(
-            f"INSERT OR IGNORE INTO readings ({_READING_COLUMNS}) VALUES (?,?,?,?,?,?,?)",  # noqa: S608  # a constant
-            rows,
-        )
-
-    def body(self, stream_id: int, seq: int) -> bytes | None:
-        row = self._one(
-            "SELECT payload, place FROM readings JOIN messages ON messages.id = message"
-            " WHERE stream_id = ? AND seq = ?",
-            [stream_id, seq],
-        )
-        return None if row is None else raw_readings(row[0])[row[1]]
-
-    def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
-        rows = self._each(
-            f"SELECT stream, {_READING_COLUMNS}"  # noqa: S608  # a constant
-            " FROM streams JOIN readings ON readings.stream_id = streams.id"
-            " WHERE site = ? ORDER BY streams.id, seq",
-            [site],
-        )
-        bodies = _Bodies(self)
-        for stream, *row in rows:
-            yield stream, bodies.row(*row)
-
-    def recent(self, site: str, since: float) -> Iterator[tuple[str, ReadingRow]]:
-        bodies = _Bodies(self)
-        streams = "SELECT id, stream FROM streams WHERE site = ? ORDER BY id DESC"
-        for number, stream in list(self._each(streams, [site])):
-            rows = self._each(
-                f"SELECT {_READING_COLUMNS} FROM readings"  # noqa: S608  # a constant
-                " WHERE stream_id = ? AND flags != ? ORDER BY seq DESC",
-                [number, FLAG_UNCERTAIN],
-            )
-            for row in rows:
-                found = bodies.row(*row)
-                yield stream, found
-                if found.taken_at < since:
-                    break
-
-    def unsynced(self, site: str, since: float) -> Iterator[ReadingRow]:
-        rows = self._each(
-            f"SELECT {_READING_COLUMNS} FROM readings"  # noqa: S608  # a constant
-            " WHERE flags != 0 AND stream_id IN (SELECT id FROM streams WHERE site = ?)"
-            " AND received_at >= ?",
-            [site, since],
-        )
-        bodies = _Bodies(self)
-        return (bodies.row(*row) for row in rows)
-
-    def payload(self, message: int) -> bytes:
-        """A message as it came."""
-        (payload,) = self._one("SELECT payload FROM messages WHERE id = ?", [message]) or (b"",)
-        return bytes(payload)
-
-    def put_times(self, rows: Iterable[ReadingRow]) -> None:
-        self._many(
-            "UPDATE readings SET taken_at = ?, flags = ? WHERE stream_id = ? AND seq = ?",
-            [(row.taken_at, row.flags, row.stream_id, row.seq) for row in rows],
         )
 
     def boots(self) -> dict[str, Boots]:
@@ -273,28 +205,3 @@ class SqliteStore(Glance, Notes, Outages, Settling, Spans, Terms, Witness):
 
     def set_alive_at(self, now: float) -> None:
         self._run("INSERT OR REPLACE INTO meta (key, value) VALUES ('alive_at', ?)", [now])
-
-
-class _Bodies:
-    """Takes readings out of their messages; neighbours mostly share one."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-        self._message = 0
-        self._readings: list[bytes] = []
-
-    def row(
-        self,
-        stream_id: int,
-        seq: int,
-        received_at: float,
-        taken_at: float,
-        flags: int,
-        message: int,
-        place: int,
-    ) -> ReadingRow:
-        """The stored reading with its body."""
-        if message != self._message:
-            self._readings = raw_readings(self._store.payload(message))
-            self._message = message
-        return ReadingRow(stream_id, seq, received_at, taken_at, flags, self._readings[place])

@@ -146,9 +146,9 @@ class Quarantined(NamedTuple):
 class Settling(Protocol):
     """What looking at outages again takes of a store."""
 
-    def recent(self, site: str, since: float) -> Iterator[tuple[str, ReadingRow]]:
-        """Readings of a site whose time is known, with their streams: of each stream the newest
-        first, down to the first that was taken before `since`, included."""
+    def told(self, site: str, from_at: float, to_at: float) -> Iterator[tuple[str, ReadingRow]]:
+        """Readings of a site that were taken after the one and by the other time, with their
+        streams, of each stream the newest first; and last the newest that was taken before."""
 
     def unsettle(self, site: str, from_at: float, to_at: float, at: float) -> None:
         """Something new is known of this time of a site, since `at`."""

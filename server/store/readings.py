@@ -1,0 +1,112 @@
+"""The readings, as they came: each in its message, found by its name or its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from agent.wire import raw_readings
+from server.store.sqlite import Database
+from server.store.types import FLAG_UNCERTAIN, NewReading, ReadingRow
+
+_COLUMNS = "stream_id, seq, received_at, taken_at, flags, message, place"
+_TAKEN_AT = 3  # of these
+
+
+class Readings(Database):
+    """See `server.store.Store` for what each method does."""
+
+    def add_message(self, payload: bytes) -> int:
+        return self._run("INSERT INTO messages (payload) VALUES (?)", [payload]).lastrowid or 0
+
+    def add_readings(self, rows: list[NewReading]) -> None:
+        self._many(
+            f"INSERT OR IGNORE INTO readings ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)",  # noqa: S608  # a constant
+            rows,
+        )
+
+    def body(self, stream_id: int, seq: int) -> bytes | None:
+        row = self._one(
+            "SELECT payload, place FROM readings JOIN messages ON messages.id = message"
+            " WHERE stream_id = ? AND seq = ?",
+            [stream_id, seq],
+        )
+        return None if row is None else raw_readings(row[0])[row[1]]
+
+    def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
+        rows = self._each(
+            f"SELECT stream, {_COLUMNS}"  # noqa: S608  # a constant
+            " FROM streams JOIN readings ON readings.stream_id = streams.id"
+            " WHERE site = ? ORDER BY streams.id, seq",
+            [site],
+        )
+        bodies = _Bodies(self)
+        for stream, *row in rows:
+            yield stream, bodies.row(*row)
+
+    def told(self, site: str, from_at: float, to_at: float) -> Iterator[tuple[str, ReadingRow]]:
+        bodies = _Bodies(self)
+        before: tuple[str, Sequence[Any]] | None = None
+        streams = "SELECT id, stream FROM streams WHERE site = ? ORDER BY id DESC"
+        for number, stream in list(self._each(streams, [site])):
+            rows = self._each(
+                f"SELECT {_COLUMNS} FROM readings"  # noqa: S608  # a constant
+                " WHERE stream_id = ? AND flags != ? ORDER BY seq DESC",
+                [number, FLAG_UNCERTAIN],
+            )
+            for row in rows:
+                taken_at = row[_TAKEN_AT]
+                if taken_at <= from_at:
+                    if before is None or taken_at > before[1][_TAKEN_AT]:
+                        before = stream, row
+                    break
+                if taken_at <= to_at:
+                    yield stream, bodies.row(*row)
+        if before is not None:
+            yield before[0], bodies.row(*before[1])
+
+    def unsynced(self, site: str, since: float) -> Iterator[ReadingRow]:
+        rows = self._each(
+            f"SELECT {_COLUMNS} FROM readings"  # noqa: S608  # a constant
+            " WHERE flags != 0 AND stream_id IN (SELECT id FROM streams WHERE site = ?)"
+            " AND received_at >= ?",
+            [site, since],
+        )
+        bodies = _Bodies(self)
+        return (bodies.row(*row) for row in rows)
+
+    def payload(self, message: int) -> bytes:
+        """A message as it came."""
+        (payload,) = self._one("SELECT payload FROM messages WHERE id = ?", [message]) or (b"",)
+        return bytes(payload)
+
+    def put_times(self, rows: Iterable[ReadingRow]) -> None:
+        self._many(
+            "UPDATE readings SET taken_at = ?, flags = ? WHERE stream_id = ? AND seq = ?",
+            [(row.taken_at, row.flags, row.stream_id, row.seq) for row in rows],
+        )
+
+
+class _Bodies:
+    """Takes readings out of their messages; neighbours mostly share one."""
+
+    def __init__(self, store: Readings) -> None:
+        self._store = store
+        self._message = 0
+        self._readings: list[bytes] = []
+
+    def row(
+        self,
+        stream_id: int,
+        seq: int,
+        received_at: float,
+        taken_at: float,
+        flags: int,
+        message: int,
+        place: int,
+    ) -> ReadingRow:
+        """The stored reading with its body."""
+        if message != self._message:
+            self._readings = raw_readings(self._store.payload(message))
+            self._message = message
+        return ReadingRow(stream_id, seq, received_at, taken_at, flags, self._readings[place])
