@@ -50,7 +50,7 @@ class Told(NamedTuple):
 
 
 Run = tuple[float, float]
-"""From and to of a span of up that still grows, kept beside the stored ones."""
+"""From and to of a time; of a span of up that still grows, kept beside the stored ones."""
 
 
 def parts(reading: Reading, taken_at: float, own_at: float) -> tuple[Span, ...]:
@@ -86,14 +86,39 @@ def _silences(reading: Reading, taken_at: float, own_at: float) -> list[Span]:
             for one in dead
             if one.rung == rung
         ]
-        common = [
-            (max(a, c), min(b, d)) for a, b in common for c, d in edges if max(a, c) < min(b, d)
-        ]
+        common = _both(common, _union(edges))
     found = []
     for from_at, to_at in common:
         end = math.ceil(to_at) if to_at == taken_at else round(to_at)
         if end > round(from_at):
             found.append(Span(float(round(from_at)), float(end), SILENT))
+    return found
+
+
+def _union(edges: list[Run]) -> list[Run]:
+    """The same times, in order and apart. A hostile reading may have thousands that overlap."""
+    found: list[Run] = []
+    for begin, end in sorted(edges):
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        elif begin < end:
+            found.append((begin, end))
+    return found
+
+
+def _both(some: list[Run], others: list[Run]) -> list[Run]:
+    """What lies in both; each in order and apart."""
+    found: list[Run] = []
+    one = other = 0
+    while one < len(some) and other < len(others):
+        begin = max(some[one][0], others[other][0])
+        end = min(some[one][1], others[other][1])
+        if begin < end:
+            found.append((begin, end))
+        if some[one][1] < others[other][1]:
+            one += 1
+        else:
+            other += 1
     return found
 
 

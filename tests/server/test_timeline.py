@@ -100,6 +100,37 @@ def test_a_silence_is_never_older_than_the_boot() -> None:
     assert spans(told(1060, *dead, ladder=FAIL)) == [(100, 1060, SILENT)]
 
 
+@given(
+    st.lists(st.tuples(st.integers(900, 1100), st.integers(0, 60)), max_size=8),
+    st.lists(st.tuples(st.integers(900, 1100), st.integers(0, 60)), max_size=8),
+)
+def test_both_are_silent_in_the_seconds_that_an_edge_of_each_covers(
+    domestic: list[tuple[int, int]], world: list[tuple[int, int]]
+) -> None:
+    named = {"domestic": domestic, "world": world}
+    dead = [edges(name, at, at + long_s) for name, those in named.items() for at, long_s in those]
+    found = spans(told(1100, *dead))
+    seconds = {
+        at for begin, end, code in found if code == SILENT for at in range(int(begin), int(end))
+    }
+
+    def covered(those: list[tuple[int, int]], second: int) -> bool:
+        return any(at <= second < min(1100, at + long_s) for at, long_s in those)
+
+    assert seconds == {
+        at for at in range(900, 1100) if covered(domestic, at) and covered(world, at)
+    }
+
+
+def test_thousands_of_edges_that_overlap_are_one_silence() -> None:
+    dead = [
+        edges(name, 1000 + at / 100, 1050 + at / 200)
+        for name in ("domestic", "world")
+        for at in range(1900)
+    ]
+    assert spans(told(1060, *dead)) == [(1000, 1059, SILENT), (1059, 1060, UP)]
+
+
 def test_nearly_every_reading_only_lengthens_the_run() -> None:
     run, stored = timeline.follow(None, timeline.parts(*told(1060)))
     assert (run, stored) == ((1000, 1060), [])
