@@ -2,11 +2,13 @@
 
 An *anchor* is the server's time at which a kernel boot stood at uptime 0. Each
 message of a boot gives one (receipt minus ``sent_uptime_s``); delays can only
-make it too late, so the earliest is the best.
+make it too late, so the earliest is the best. But a device's uptime drifts as well: one that
+runs fast gives earlier anchors for ever, and they tell less of what was taken long ago.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from agent.wire import Envelope, GoodReading
@@ -15,6 +17,7 @@ Anchors = tuple[tuple[str, float], ...]
 
 _KEPT_BOOTS = 4
 _WORTH_S = 0.25  # an anchor that is better by less is not worth a write
+_DRIFT_RATIO = 1e-4  # as much may a device's uptime run too fast; cheap crystals keep half of it
 _FIRST_S, _LAST_S = -62_135_596_800.0, 253_402_300_799.0  # the years 1 to 9999
 
 
@@ -36,6 +39,23 @@ def anchored(anchors: Anchors, envelope: Envelope, received_at: float) -> Anchor
             break
     others = tuple(one for one in anchors if one[0] != envelope.sent_boot)
     return (*others[-(_KEPT_BOOTS - 1) :], (envelope.sent_boot, epoch))
+
+
+def reach_s(known: Anchors, anchors: Anchors) -> float:
+    """How far back the anchors that are new can tell times better; infinite for a new boot."""
+    before = dict(known)
+    gains = [before.get(boot, math.inf) - epoch for boot, epoch in anchors]
+    return max(gains, default=0.0) / _DRIFT_RATIO
+
+
+def tells_better(gain_s: float, age_s: float) -> bool:
+    """Whether a time that is put right anew, and so is earlier by `gain_s`, is the better one.
+
+    Args:
+        gain_s: how much earlier.
+        age_s: how long ago it was.
+    """
+    return gain_s > _DRIFT_RATIO * age_s
 
 
 def when(good: GoodReading, anchors: Anchors) -> When:

@@ -210,7 +210,7 @@ class Draft:
             store.add_readings(self.rows)
         for one, anchors in self._anchors.items():
             store.put_boots(one, anchors)
-            self.past.put_right(one, anchors)
+            self.past.put_right(one, self._memory.anchors.get(one, ()), anchors, now)
         self.past.save()
         self._unsettle(now)
         if self._streams:

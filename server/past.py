@@ -60,17 +60,21 @@ class Past:
         for site, parts in self._parts.items():
             self._store.paint(site, parts)
 
-    def put_right(self, site: str, anchors: Anchors) -> None:
-        """Move the stored readings of a site whose time the anchors now tell better."""
+    def put_right(self, site: str, known: Anchors, anchors: Anchors, now: float) -> None:
+        """Move the stored readings of a site whose time the anchors tell better than `known`."""
         rows: list[ReadingRow] = []
         old: list[Span] = []
         new: list[Span] = []
         # What came before a boot began is not of that boot.
-        since = min((epoch for _, epoch in anchors), default=0.0) - _SLACK_S
+        booted_at = min((epoch for _, epoch in anchors), default=0.0)
+        since = max(booted_at, now - clock.reach_s(known, anchors)) - _SLACK_S
         for row in self._store.unsynced(site, since):
             good = decode_reading(row.body)
             when = clock.when(good, anchors)
-            if not when.corrected or when.taken_at == row.taken_at:
+            gain_s = row.taken_at - when.taken_at
+            uncertain = row.flags == FLAG_UNCERTAIN
+            better = uncertain or clock.tells_better(gain_s, now - when.taken_at)
+            if not when.corrected or not better:
                 continue
             rows.append(row._replace(taken_at=when.taken_at, flags=FLAG_CORRECTED))
             new += timeline.parts(good.reading, when.taken_at, good.taken_at)
@@ -90,7 +94,7 @@ class Past:
             self._store.paint(site, stored)
         from_at = min(span.from_at for span in old)
         to_at = max(span.to_at for span in old)
-        told = (measured(row) for _, row in self._store.readings(site) if row.taken_at > from_at)
+        told = (measured(row) for _, row in self._store.readings(site, from_at))
         spans = timeline.rebuild(one for one in told if one is not None)
         self._store.repaint(site, from_at, to_at, spans)
 

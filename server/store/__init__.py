@@ -6,6 +6,7 @@ commands write in short transactions of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -150,8 +151,8 @@ class Store(Settling, Protocol):
     def body(self, stream_id: int, seq: int) -> bytes | None:
         """The reading of that name as it came, or None."""
 
-    def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
-        """Every stored reading of a site with its stream, by (stream, seq)."""
+    def readings(self, site: str, since: float = -math.inf) -> Iterator[tuple[str, ReadingRow]]:
+        """Stored readings of a site with their streams, taken after `since`; by (stream, seq)."""
 
     def unsynced(self, site: str, since: float) -> Iterator[ReadingRow]:
         """Readings of a site received since then, whose device had no synchronised clock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -33,12 +34,12 @@ class Readings(Database):
         )
         return None if row is None else raw_readings(row[0])[row[1]]
 
-    def readings(self, site: str) -> Iterator[tuple[str, ReadingRow]]:
+    def readings(self, site: str, since: float = -math.inf) -> Iterator[tuple[str, ReadingRow]]:
         rows = self._each(
             f"SELECT stream, {_COLUMNS}"  # noqa: S608  # a constant
             " FROM streams JOIN readings ON readings.stream_id = streams.id"
-            " WHERE site = ? ORDER BY streams.id, seq",
-            [site],
+            " WHERE site = ? AND taken_at > ? ORDER BY streams.id, seq",
+            [site, since],
         )
         bodies = _Bodies(self)
         for stream, *row in rows:

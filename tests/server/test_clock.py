@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import msgspec
+import pytest
 
 from agent import wire
-from server.clock import Anchors, When, anchored, when
+from server import past
+from server.clock import Anchors, When, anchored, reach_s, tells_better, when
+from tests.server.centre import home
 from tests.server.made import Device
 
 
@@ -94,3 +100,29 @@ def test_an_uptime_that_leads_beyond_all_dates_leaves_the_time_uncertain() -> No
         text = wire.encode(msgspec.structs.replace(absurd, uptime_s=uptime_s))
         at = when(wire.decode_reading(text), anchors)
         assert at == When(1060 + 86_400, corrected=False, uncertain=True)
+
+
+def test_what_an_anchor_gains_tells_a_time_better_only_where_drift_cannot_be_all_of_it() -> None:
+    assert tells_better(gain_s=1.0, age_s=3600)
+    assert not tells_better(gain_s=0.25, age_s=3600)
+    assert not tells_better(gain_s=-1.0, age_s=0)
+    assert reach_s((("b", 100.0),), (("b", 99.0),)) == pytest.approx(10_000)
+    assert reach_s((("b", 100.0),), (("b", 100.0), ("c", 5000.0))) == math.inf
+
+
+def test_a_device_whose_uptime_runs_fast_does_not_pull_its_past_along(tmp_path: Path) -> None:
+    """Windows of an hour for 30 days, uptime 20 ppm too fast; the first message was 40 s late."""
+    centre = home(tmp_path)
+    began = 1_780_000_000.0
+    device = Device(booted_at=began, synced=False, window_s=3600.0)
+    for hour in range(1, 721):
+        at = began + 3600 * hour
+        device.booted_at = began - 20e-6 * 3600 * hour
+        device.reading(at)
+        centre.hears(device.message(at, received_at=at + 40 * (hour == 1)))
+
+    off_s = [row.taken_at - (began + 3600 * row.seq) for _, row in centre.rows(device.site)]
+    assert [abs(one) < 1 for one in off_s] == [True] * 720
+    [(_, ledger)] = centre.store.all_spans(began - 60, began + 31 * 86_400)
+    assert past.rebuilt(centre.store, device.site) == ledger
+    centre.store.close()
