@@ -13,7 +13,7 @@ judges again when the backlog has come. Here are also the causes of groups.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -23,6 +23,7 @@ from server.model import Cause
 
 NOT_DOWN = "not down"
 """How the evidence begins where an agent measured a working site all through."""
+_LINES = 4
 _GRID_TOLERANCE_S = 1.5
 _GRID_TOLERANCE_RATIO = 0.02
 
@@ -65,7 +66,7 @@ def explain(
         measured = f"but {count} x {before.window_s:g} s measured in these {ran_s:.0f} s"
         return Cause("agent", 0.8, (same, measured))
     kept = f"the agent measured on through the gap (seq {before.seq} to {after.seq})"
-    silent = silences(after)
+    silent = shortened(silences(after))
     return Cause("link", 0.95 if silent else 0.85, (same, kept, *silent))
 
 
@@ -100,6 +101,21 @@ def silences(reading: Reading) -> tuple[str, ...]:
     return tuple(
         f"{edge.rung} silent from {edge.start} to {edge.end or 'now'}" for edge in reading.dead
     )
+
+
+def shortened(lines: Sequence[str]) -> tuple[str, ...]:
+    """The first and the last of many lines of evidence: an alert is read, and has a size."""
+    left_out = len(lines) - 2 * _LINES
+    if left_out <= 1:
+        return tuple(lines)
+    return (*lines[:_LINES], f"and {left_out} more silences", *lines[-_LINES:])
+
+
+def of_site_taken_out(known: Cause) -> Cause:
+    """Of an outage whose site leaves service before it is back: what was a guess stays one."""
+    if known.verdict == "agent":
+        return known
+    return Cause(evidence=(*known.evidence, "taken out of service before it was back"))
 
 
 _SHARED = {"isp": "isp", "backhaul": "isp", "power_area": "power"}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from agent import wire
-from server import health
+from server import causes, health
 from server.draft import Draft
 from server.memory import Memory
 from server.model import UNREGISTERED, Kind, Site
@@ -92,7 +92,9 @@ def _apply_site(draft: Draft, memory: Memory, site: Site, now: float) -> None:
         if incident is None:
             continue
         if site.retired:
-            draft.put_incident(incident.resolved(now, incident.cause))
+            away = kind is Kind.SITE_OFFLINE
+            cause = causes.of_site_taken_out(incident.cause) if away else incident.cause
+            draft.put_incident(incident.resolved(now, cause))
         elif (incident.district, incident.isp) != (site.district, site.isp):
             topic = wire.alert_topic(incident.district, incident.isp, incident.id)
             draft.post(topic, b"")

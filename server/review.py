@@ -15,7 +15,7 @@ Rules, in this order
  6. What the neighbours did in the same minutes: a line that went with most of its
     ISP or backhaul is the *isp*'s, unless the fault was inside the site (carrier,
     gateway). Power that went with most of its area or district is surer. Of a site
-    that has not reported since, the neighbours alone give a guess.
+    that has not reported since, the neighbours alone give a guess while it is away.
  7. What the centre's own echoes saw (the witness) confirms or contradicts: when
     they were answered all through, the line was up, so that a silent agent hung.
 All is told by uptime, so that a clock that was wrong changes nothing.
@@ -30,7 +30,7 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from agent.wire import Host, Reading
-from server.causes import NOT_DOWN, ended_in_order, grid_tolerance_s, silences
+from server.causes import NOT_DOWN, ended_in_order, grid_tolerance_s, shortened, silences
 from server.gap import HUNG_LEAST_S, RUNG_TEXTS, far, fell_silent, lowest, stood_still_s
 from server.model import Cause
 
@@ -104,7 +104,8 @@ def revise(known: Cause, facts: Facts, because: str) -> Review | None:
 def judge(facts: Facts) -> Cause:
     """The cause of an outage from all that is known of it."""
     cause, inside = _alone(facts)
-    if not inside:
+    left_unheard = facts.resolved_at is not None and not facts.after
+    if not inside and not left_unheard:
         cause = _with_neighbours(cause, facts.beside)
     return _with_witness(cause, facts)
 
@@ -180,7 +181,8 @@ def _measured_on(facts: Facts, kept: list[Told], new: list[Told]) -> tuple[Cause
         told.append(RUNG_TEXTS.get(rung, f"{rung} failing"))
     edges = dict.fromkeys(text for one in failing for text in silences(one))
     ended = [text for text in edges if not text.endswith("to now")]
-    return Cause("link", 0.95, (*told, *(ended or list(edges)[-1:]))), rung in _INSIDE
+    silent = shortened(ended or list(edges)[-1:])
+    return Cause("link", 0.95, (*told, *silent)), rung in _INSIDE
 
 
 def _in_gap(one: Told, facts: Facts) -> bool:

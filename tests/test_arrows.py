@@ -147,8 +147,8 @@ ALLOWED: dict[str, set[str]] = {
         *("server.model", "agent.wire"),
     },
     "server.moving": {
-        *("server.draft", "server.health", "server.memory", "server.store", "server.model"),
-        "agent.wire",
+        *("server.causes", "server.draft", "server.health", "server.memory", "server.store"),
+        *("server.model", "agent.wire"),
     },
     "server.ingest": {
         *(

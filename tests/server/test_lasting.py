@@ -122,6 +122,21 @@ def test_what_neighbours_let_guess_while_it_lasts_is_charged_to_nobody(centre: C
     assert charged(covered.resolved(2000.0, Cause("power", 0.9))) == ["power"]
 
 
+def test_a_site_taken_out_while_it_is_away_is_not_charged_by_a_guess(centre: Centre) -> None:
+    guessed = away(centre).revised(cause=Cause("power", 0.6, ("3 of 4 went",)), why="a guess")
+    with centre.store.transaction():
+        centre.store.put_incident(guessed, 2000.0)
+    centre.restart()
+    centre.enter(replace(MINE, retired=True))
+    for at in range(2100, 2200, 10):
+        centre.ingest.refresh_registry(at)
+
+    gone = outage(centre)
+    assert (gone.firing, gone.cause.verdict) == (False, "unknown")
+    assert gone.cause.evidence == ("3 of 4 went", "taken out of service before it was back")
+    assert [row.verdict for row in centre.store.outages(0.0, math.inf)] == ["unknown"]
+
+
 def test_it_is_asked_ever_more_seldom_and_only_a_few_at_once() -> None:
     lasting = Lasting()
     away_now = [

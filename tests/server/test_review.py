@@ -424,3 +424,26 @@ def test_a_line_that_was_dead_for_less_than_a_window_was_down_all_the_same() -> 
     assert cause.verdict == "link"
     assert not any(text.startswith(causes.NOT_DOWN) for text in cause.evidence)
     assert "the gateway at the site answered, the ISP's first hop did not" in cause.evidence
+
+
+def test_of_a_line_that_came_and_went_all_day_the_evidence_stays_short() -> None:
+    outage = Outage()
+    for _ in range(480):
+        edges = [
+            {"rung": rung, "from": wire.iso(outage.now + at), "to": wire.iso(outage.now + at + 6)}
+            for rung in ("isp", "domestic", "world")
+            for at in range(1, 50, 10)
+        ]
+        outage.windows(1, **failing("isp", dead=edges))
+    evidence = outage.judged().evidence
+
+    assert len(evidence) == 11
+    assert "and 7192 more silences" in evidence
+    assert evidence[-1].startswith("world silent")
+
+
+def test_neighbours_alone_say_nothing_of_a_site_that_left_before_it_was_back() -> None:
+    facts = Outage()
+    went = Beside("isp telkom", 5, 6)
+    assert review.judge(Facts(OPENED_AT, None, facts.before, beside=[went])).verdict == "isp"
+    assert review.judge(Facts(OPENED_AT, 20_000.0, facts.before, beside=[went])) == Cause()
