@@ -7,6 +7,7 @@ Rules
  2. Any failed write ends the stream: what the disk holds of it is uncertain.
  3. `append` returns when the reading is durable. Where the disk takes nothing,
     the reading goes into a stream in memory, and the next one tries the disk.
+    That stream goes on until the disk takes one, also when all of it is released.
  4. What the server stored is released, and kept while there is room. When there
     is none, released segments go first, then damaged ones, then the oldest;
     readings lost that way are counted.
@@ -198,11 +199,14 @@ class Spool:
                 self._report(f"the server knows seq {through} of our stream; beginning a new one")
                 self._writer.begin_stream()
             self._released[stream] = min(through, max(ends))
+            newest = self._parts[-1]  # where it is in memory, its stream goes on
             self._parts = [
                 part
                 for part in self._parts
-                if not (isinstance(part, Memory) and self._is_released(part))
+                if part is newest or not (isinstance(part, Memory) and self._is_released(part))
             ]
+            held = {part.stream for part in self._parts} | {self._writer.stream}
+            self._released = {name: seq for name, seq in self._released.items() if name in held}
 
     def _through(self, stream: str) -> int:
         return self._released.get(stream, 0)
@@ -255,7 +259,7 @@ class Spool:
     def save(self) -> None:
         """Write the released positions down; losing them means sending again."""
         with self._lock:
-            held = {part.stream for part in self._parts}
+            held = {part.stream for part in self._parts if isinstance(part, Segment)}
             released = {name: seq for name, seq in self._released.items() if name in held}
             try:
                 folder.save_positions(self._path, Positions(released, self._dropped))

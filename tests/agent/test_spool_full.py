@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from agent.proving import Proving
 from agent.spool import memory
 from tests.agent.spool_helper import SEGMENT, append, open_spool, payload, texts
+from tests.agent.test_meter import reading
 
 pytestmark = pytest.mark.needs_root
 
@@ -90,6 +93,53 @@ def test_memory_is_bounded_and_what_it_loses_is_counted(small_disk: Path) -> Non
     held = spool.streams()[0]
     assert (held.oldest, held.end) == (6, memory.CAPACITY + 5)
     assert spool.dropped == 5
+    spool.close()
+
+
+def test_readings_in_memory_are_one_stream_whatever_the_server_has_of_them(
+    small_disk: Path,
+) -> None:
+    spool = open_spool(small_disk / "spool")
+    filler = _fill(small_disk)
+    names = []
+    for i in range(memory.CAPACITY + 5):
+        names.append(append(spool, str(i)))
+        spool.release(*names[-1])
+
+    (stream, _) = names[0]
+    assert names == [(stream, seq) for seq in range(1, memory.CAPACITY + 6)]
+    assert (spool.unreleased, spool.dropped) == (0, 0)
+    filler.unlink()
+    on_disk = append(spool, "on disk")
+    spool.release(*on_disk)
+    assert [s.stream for s in spool.streams()] == [on_disk[0]]
+    spool.close()
+
+
+def test_a_broker_on_trial_proves_itself_also_while_the_disk_takes_nothing(
+    small_disk: Path,
+) -> None:
+    spool = open_spool(small_disk / "spool")
+    _fill(small_disk)
+    stream, seq = append(spool, "taken under the trial")
+    proving = Proving()
+    proving.observe(7, stream, seq, replace(reading(), settings_revision=7))
+
+    assert "broker" not in proving.proved(7, spool.streams())
+    spool.release(stream, seq)
+    assert "broker" in proving.proved(7, spool.streams())
+    spool.close()
+
+
+def test_of_streams_that_are_gone_no_position_is_kept(small_disk: Path) -> None:
+    spool = open_spool(small_disk / "spool")
+    for i in range(20):
+        filler = _fill(small_disk)
+        spool.release(*append(spool, f"{i} in memory"))
+        filler.unlink()
+        spool.release(*append(spool, f"{i} on disk", 3000))
+
+    assert set(spool._released) == {s.stream for s in spool.streams()} | {spool._writer.stream}
     spool.close()
 
 
