@@ -234,12 +234,12 @@ class Spool:
         corrupt = folder.corrupt_files(self._path)
         released = next((part for part in droppable if self._is_released(part)), None)
         if released is None and corrupt:
-            corrupt[0].unlink()
+            corrupt[0].unlink(missing_ok=True)
             return True
         part = released or next(iter(droppable), None)
         if part is None:
             return False
-        part.path.unlink()
+        part.path.unlink(missing_ok=True)  # by hand, or by fsck, it may be gone already
         self._parts.remove(part)
         self._dropped += unreleased(part, self._released)
         self.save()

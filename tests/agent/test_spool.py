@@ -209,6 +209,20 @@ def test_released_segments_go_before_older_ones_that_wait(tmp_path: Path) -> Non
     assert len(again.read(waiting, 1, 1, 1)) == 1
 
 
+def test_a_segment_that_somebody_removed_does_not_keep_the_agent_from_its_disk(
+    tmp_path: Path,
+) -> None:
+    spool = open_spool(tmp_path, segments=3)
+    names = [append(spool, str(i), 3000) for i in range(2)]
+    min(tmp_path.glob("*.seg")).unlink()
+    names += [append(spool, str(i), 3000) for i in range(2, 6)]
+
+    assert set(texts(tmp_path)) == set(names[-3:])
+    assert "cannot write" not in (spool.take_problem() or "")
+    assert spool.dropped == 3
+    spool.close()
+
+
 def test_the_oldest_go_when_nothing_is_released_and_are_counted(tmp_path: Path) -> None:
     spool = open_spool(tmp_path, segments=4)
     for i in range(10):
