@@ -84,13 +84,18 @@ def take(path: Path) -> int:
 def scan(path: Path) -> Found:
     """Load every segment, setting aside what is no good.
 
+    What the disk does not let us set aside or remove stays where it lies, and keeps its number.
+
     The end of the newest stream is known when nothing says otherwise: the newest
     file is whole, the original, and was left open or closed, not sealed.
     """
-    for unfinished in path.glob("*.tmp"):
-        unfinished.unlink()
     segments: list[Segment] = []
     problems: list[str] = []
+    for unfinished in sorted(path.glob("*.tmp")):
+        try:
+            unfinished.unlink()
+        except OSError as err:
+            problems.append(f"{unfinished.name}: cannot be removed: {err.strerror}")
     for file in sorted(path.glob(f"*{segment.SUFFIX}")):
         try:
             loaded = segment.load(file)
@@ -98,8 +103,7 @@ def scan(path: Path) -> Found:
         except OSError as err:
             loaded, why = None, f"{err.strerror}"
         if loaded is None:
-            _set_aside(file)
-            problems.append(f"{file.name}: {why}; set aside")
+            problems.append(f"{file.name}: {why}; {_set_aside(file)}")
         else:
             segments.append(loaded)
     lost = 0
@@ -180,10 +184,15 @@ def _lost_behind(torn: Segment, following: Segment | None) -> int:
     return torn.behind
 
 
-def _set_aside(file: Path) -> None:
+def _set_aside(file: Path) -> str:
+    """Take a file out of use for good, where the disk lets us; what became of it."""
     aside = file.with_suffix(CORRUPT)
-    aside.unlink(missing_ok=True)  # onto a link to itself a file cannot be renamed
-    file.rename(aside)
+    try:
+        aside.unlink(missing_ok=True)  # onto a link to itself a file cannot be renamed
+        file.rename(aside)
+    except OSError as err:
+        return f"cannot be set aside: {err.strerror}"
+    return "set aside"
 
 
 def _keep_beside(file: Path) -> bool:

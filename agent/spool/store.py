@@ -79,7 +79,10 @@ class Spool:
             newest = found.segments[-1]
             if newest.ended == "closed" or newest.boot == self._writer.boot:
                 self._writer.go_on_in(newest)
-        self._make_room(0)
+        try:
+            self._make_room(0)
+        except OSError as err:
+            self._report(f"cannot make room: {err.strerror or err}")
 
     # Writing
 

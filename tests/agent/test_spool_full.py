@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from agent.proving import Proving
 from agent.spool import memory
-from tests.agent.spool_helper import SEGMENT, append, open_spool, payload, texts
+from tests.agent.spool_helper import NEXT_BOOT, SEGMENT, append, open_spool, payload, texts
 from tests.agent.test_meter import reading
 
 pytestmark = pytest.mark.needs_root
@@ -155,4 +155,50 @@ def test_a_disk_that_turns_read_only_keeps_the_agent_going(small_disk: Path) -> 
     assert "Read-only file system; kept in memory" in (again.take_problem() or "")
     assert [s.stream for s in again.streams()] == [before[0], after[0]]
     assert after[0] != before[0]
+    again.close()
+
+
+def _remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+
+
+def test_what_a_read_only_disk_does_not_let_us_set_aside_stays_and_keeps_its_number(
+    small_disk: Path,
+) -> None:
+    folder = small_disk / "spool"
+    spool = open_spool(folder)
+    names = [append(spool, str(i), 3000) for i in range(2)]
+    spool.close()
+    (folder / "00000001.seg").write_bytes(b"no segment")
+    (folder / "00000007.seg").write_bytes(b"no segment either")
+    (folder / "00000009.tmp").write_bytes(b"")
+    _remount(small_disk, "ro")
+
+    again = open_spool(folder)
+    problem = again.take_problem() or ""
+    assert "00000001.seg: bad header; cannot be set aside: Read-only file system" in problem
+    assert "00000009.tmp: cannot be removed: Read-only file system" in problem
+    in_memory = append(again, "in memory")
+    assert [s.stream for s in again.streams()] == [names[1][0], in_memory[0]]
+    assert in_memory[0] != names[1][0]
+
+    _remount(small_disk, "rw")
+    on_disk = append(again, "on disk")
+    assert max(folder.glob("0*")).name == "00000010.seg"
+    assert set(texts(folder)) == {names[1], on_disk}
+    again.close()
+
+
+def test_a_smaller_bound_that_a_read_only_disk_cannot_meet_does_not_stop_the_agent(
+    small_disk: Path,
+) -> None:
+    spool = open_spool(small_disk / "spool")
+    names = [append(spool, str(i), 3000) for i in range(4)]
+    spool.close()
+    _remount(small_disk, "ro")
+
+    again = open_spool(small_disk / "spool", boot=NEXT_BOOT, segments=2)
+    assert again.take_problem() == "cannot make room: Read-only file system"
+    name = append(again, "in memory")
+    assert [s.stream for s in again.streams()] == [names[0][0], name[0]]
     again.close()
