@@ -87,7 +87,8 @@ def scan(path: Path) -> Found:
     What the disk does not let us set aside or remove stays where it lies, and keeps its number.
 
     The end of the newest stream is known when nothing says otherwise: the newest
-    file is whole, the original, and was left open or closed, not sealed.
+    file is whole, the original, and was left open or closed, not sealed; and no
+    segment has another name than we give.
     """
     segments: list[Segment] = []
     problems: list[str] = []
@@ -96,7 +97,9 @@ def scan(path: Path) -> Found:
             unfinished.unlink()
         except OSError as err:
             problems.append(f"{unfinished.name}: cannot be removed: {err.strerror}")
-    for file in sorted(path.glob(f"*{segment.SUFFIX}")):
+    files, strangers = _numbered(path)
+    problems += [f"{file.name}: its name is no number; left alone" for file in strangers]
+    for file in files:
         try:
             loaded = segment.load(file)
             why = "bad header"
@@ -114,10 +117,11 @@ def scan(path: Path) -> Found:
             problems.append(f"{torn.path.name}: damaged; {count} readings after {torn.last} lost")
         elif torn.torn and following is None:
             problems.append(f"{torn.path.name}: unfinished record after seq {torn.last} cut off")
-    numbers = [int(file.stem) for file in path.glob("*.*") if file.stem.isdigit()]
+    numbers = [int(file.stem) for file in path.glob("*.*") if file.stem.isdecimal()]
     newest = segments[-1] if segments else None
     known = newest is not None and not (
-        newest.torn
+        strangers  # one of them may be the newest
+        or newest.torn
         or not newest.is_original
         or newest.ended == "sealed"
         or int(newest.path.stem) < max(numbers)
@@ -132,12 +136,19 @@ def corrupt_files(path: Path) -> list[Path]:
 
 def held(path: Path) -> Iterator[tuple[str, int, bytes]]:
     """Stream, seq and payload of all that lies in a folder, which is left alone."""
-    for file in sorted(path.glob(f"*{segment.SUFFIX}")):
+    for file in _numbered(path)[0]:
         with contextlib.suppress(OSError, DamagedError):
             part = segment.load(file)
             if part is not None:
                 for seq in range(part.first, part.last + 1):
                     yield (part.stream, seq, part.read(seq, 1, 0)[0][1])
+
+
+def _numbered(path: Path) -> tuple[list[Path], list[Path]]:
+    """The segments by their numbers, and those whose name is none: somebody renamed them."""
+    files = sorted(path.glob(f"*{segment.SUFFIX}"))
+    numbered = [file for file in files if file.stem.isdecimal()]
+    return numbered, [file for file in files if not file.stem.isdecimal()]
 
 
 def load_positions(path: Path) -> Positions:

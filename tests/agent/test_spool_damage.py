@@ -219,6 +219,38 @@ def test_corrupt_files_count_towards_the_bound_and_go_before_readings_that_wait(
     assert sorted(file.suffix for file in tmp_path.glob("0*")) == [".seg"] * 3
 
 
+@pytest.mark.parametrize("name", ["old.seg", "00000001 (copy).seg", "²²²²²²²².seg"])
+def test_a_segment_whose_name_is_no_number_is_left_alone_and_reported(
+    tmp_path: Path, name: str
+) -> None:
+    written = _write(tmp_path, "abcdefgh", 1000)
+    newest = max(tmp_path.glob("*.seg"))
+    newest.rename(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+
+    spool = open_spool(tmp_path)
+    assert spool.take_problem() == f"{name}: its name is no number; left alone"
+    abandon(spool)
+    held = _check_no_name_is_reused(tmp_path, written, BOOT)
+
+    assert (tmp_path / name).read_bytes() == whole
+    assert set(written) - set(held) == {name for name in written if name[1] > 6}
+
+
+def test_behind_a_segment_that_was_renamed_no_seq_is_given_again(tmp_path: Path) -> None:
+    """The one before it bears no seal where the power went between the two."""
+    written = _write(tmp_path, "abc", 1000)
+    first, unsealed = tmp_path / "00000001.seg", (tmp_path / "00000001.seg").read_bytes()
+    written |= dict.fromkeys(_write(tmp_path, "de", 1000), b"")
+    with first.open("r+b") as out:  # the same file, so it is no copy
+        out.write(unsealed)
+    (tmp_path / "00000002.seg").rename(tmp_path / "old.seg")
+
+    spool = open_spool(tmp_path)
+    assert append(spool, "after") not in written
+    abandon(spool)
+
+
 def test_what_an_interrupted_layout_left_behind_is_removed(tmp_path: Path) -> None:
     tmp_path.joinpath("00000001.tmp").write_bytes(bytes(SEGMENT))
 
