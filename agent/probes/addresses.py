@@ -3,7 +3,7 @@
 Two background threads, each only where it is needed: one follows the default route and
 looks for the ISP's first hop, one resolves names. A target keeps its last known address
 while a newer one cannot be found, so that an outage shows as lost echoes and not as a rung
-that was never measured.
+that was never measured. A default route over a point-to-point link has no gateway to measure.
 """
 
 from __future__ import annotations
@@ -172,6 +172,8 @@ class Addresses:
                 self._current[_GATEWAY] = route.gateway
                 self._errors.pop(_GATEWAY, None)
             else:
+                if route:  # over a link without gateways; without a route the last one fails
+                    self._current.pop(_GATEWAY, None)
                 self._errors[_GATEWAY] = "no default route with a gateway"
         if route and route != self._route:
             if self._route:

@@ -37,6 +37,8 @@ def parse(text: str) -> Route | None:
         )
         if int(destination, 16) or int(mask, 16) or not int(flags, 16) & _RTF_UP:
             continue
+        if interface == "*":  # unreachable, prohibit or blackhole: it leads nowhere
+            continue
         if best is None or int(metric) < best[0]:
             best = int(metric), Route(interface, _address(gateway))
     return best[1] if best else None

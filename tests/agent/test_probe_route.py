@@ -45,6 +45,15 @@ def test_an_empty_table_has_no_default_route(text: str) -> None:
 
 
 @pytest.mark.needs_root
+@pytest.mark.parametrize("kind", ["unreachable", "prohibit", "blackhole"])
+def test_a_route_that_leads_nowhere_is_no_default_route(kind: str) -> None:
+    with Namespace() as a:
+        a.ip("route", "add", kind, "default")
+        with inside(a.name):
+            assert default_route() is None
+
+
+@pytest.mark.needs_root
 def test_the_route_is_that_of_the_asking_threads_namespace() -> None:
     with Namespace() as a, Namespace() as b:
         name, _ = cable(a, "10.0.0.1/24", b, "10.0.0.2/24")

@@ -257,6 +257,27 @@ def test_the_isps_hop_is_found_again_when_the_route_changes() -> None:
         assert addresses.get(("gateway", "auto")) == "10.0.11.1", "still measured, and failing"
 
 
+def test_a_backup_without_a_gateway_leaves_the_gateway_unmeasured() -> None:
+    with Namespace() as agent, Namespace() as gateway, Namespace() as provider:
+        cable(agent, "10.0.1.2/24", gateway, "10.0.1.1/24")
+        backup, _ = cable(agent, "10.0.9.2/32", provider, "10.0.9.1/32")
+        agent.route("default", "10.0.1.1")
+        with inside(agent.name):
+            addresses = Addresses({"gateway": "auto"})
+            addresses.start()
+        try:
+            assert addresses.get(("gateway", "auto")) == "10.0.1.1"
+            agent.ip("route", "replace", "default", "dev", backup)
+            until(lambda: "gateway" in addresses.errors(), 20, "the other route to be seen")
+            assert addresses.errors()["gateway"] == "no default route with a gateway"
+            assert addresses.get(("gateway", "auto")) is None
+            agent.route("default", "10.0.1.1")
+            until(lambda: addresses.errors() == {}, 20, "the first way to be found again")
+            assert addresses.get(("gateway", "auto")) == "10.0.1.1"
+        finally:
+            addresses.stop()
+
+
 def test_an_isps_hop_that_keeps_silent_is_told_and_not_measured(chain: Chain) -> None:
     isp = chain.spaces["isp"]
     isp.run("nft", "add table ip mute")
