@@ -31,7 +31,6 @@ class Radio:
         self.interface = interface
         self._folder = tempfile.TemporaryDirectory(prefix="pantau-walk-")
         self._supplicant: subprocess.Popen[bytes] | None = None
-        self._rules: list[str] = []
 
     def __enter__(self) -> Self:
         if not Path("/sys/class/net", self.interface, "phy80211").exists():
@@ -49,9 +48,7 @@ class Radio:
             self._supplicant.kill()
             self._supplicant.wait()
         with contextlib.suppress(HelperError):
-            for address in self._rules:
-                _ip("rule", "del", "from", address, "lookup", _TABLE)
-            _ip("addr", "flush", "dev", self.interface)
+            self._undo()
         self._folder.cleanup()
 
     @property
@@ -106,6 +103,7 @@ class Radio:
 
     def configure(self, lease: Lease) -> None:
         """Use the lease, for sockets bound to its address alone."""
+        self._undo()  # what a walk left behind that was killed; most likely the same lease
         _ip(
             "addr", "add", f"{lease.address}/{lease.prefix}", "dev", self.interface, "noprefixroute"
         )
@@ -113,7 +111,11 @@ class Radio:
         _ip("route", "replace", f"{lease.router}/32", *own)
         _ip("route", "replace", "default", "via", lease.router, *own)
         _ip("rule", "add", "from", lease.address, "lookup", _TABLE)
-        self._rules.append(lease.address)
+
+    def _undo(self) -> None:
+        """Take away every rule of the walk's table, and the addresses with their routes."""
+        _ip("rule", "flush", "table", _TABLE)
+        _ip("addr", "flush", "dev", self.interface)
 
     def leave(self) -> None:
         """Disconnect in order.
