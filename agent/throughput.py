@@ -63,10 +63,11 @@ class Tests:
             return
         now = situation(reading)._replace(spare_bytes=self._meter.spare_bytes(by_command=False))
         decision = budget.decide(self._ledger, self._plan, now, now_s, self._rng)
-        if decision.ledger != self._ledger:
-            self._keep(decision.ledger)
         if decision.why_not is not None:
             self._problem = decision.why_not
+            self._ledger = decision.ledger  # not written: a restart only looks again at once
+        elif decision.ledger != self._ledger:
+            self._keep(decision.ledger)
         if decision.run:
             limit = budget.most_bytes(
                 self._ledger, self._plan, now.spare_bytes, now_s, forced=False

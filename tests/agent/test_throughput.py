@@ -68,6 +68,29 @@ def test_a_test_that_waits_says_why_in_the_next_reading(tmp_path: Path) -> None:
     assert measure.asked == []
 
 
+def test_a_test_that_waits_writes_nothing(tmp_path: Path) -> None:
+    now_s = time.time()
+    _due(tmp_path, now_s)
+    file = tmp_path / "throughput.json"
+    text, before = file.read_text(), file.stat()
+    measure = Measure()
+    tests = throughput.Tests(TABLE, tmp_path, Meter(tmp_path, None), measure)
+    busy = replace(reading(), clients=wire.Clients(source="nl80211", active=3))
+    problems = []
+    for minute in range(21):
+        tests.look(busy, now_s + 60 * minute)
+        problems.append(tests.take_problem())
+
+    skipped = "skipped: 3 clients are active, more than 0"
+    assert [m for m, problem in enumerate(problems) if problem == skipped] == [0, 10, 20]
+    after = file.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    again = throughput.Tests(TABLE, tmp_path, Meter(tmp_path, None), measure)
+    again.look(reading(), now_s + 60 * 21)
+    assert until(again.take_result, 10, "the result") == RESULT
+    assert file.read_text() != text
+
+
 def test_the_command_replies_with_the_result_and_what_it_took_is_kept_over_a_restart(
     tmp_path: Path,
 ) -> None:
