@@ -87,14 +87,14 @@ def _listen(
     return heard
 
 
-def system_address() -> str:
-    """The system's first resolver.
+def system_address(file: Path = _RESOLV_CONF) -> str:
+    """The system's first resolver; people write comments there, in whatever encoding.
 
     Raises:
         ProbeError: none is named.
         OSError: ``resolv.conf`` cannot be read.
     """
-    return system_resolver(_RESOLV_CONF.read_text())
+    return system_resolver(file.read_text(encoding="utf-8", errors="replace"))
 
 
 def system_resolver(text: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 import threading
+from pathlib import Path
 
 import pytest
 
 from agent import wire
 from agent.measured import Outcome
 from agent.probes import Context, ProbeError, run
-from agent.probes.dns_client import endpoint, system_resolver
+from agent.probes.dns_client import endpoint, system_address, system_resolver
 from agent.probes.dns_packet import question
 from tests.agent.servers import UdpAnswer, udp_server, unused_udp
 
@@ -200,6 +201,12 @@ def test_a_question_is_as_in_rfc_1035() -> None:
 def test_the_systems_resolver_is_the_first_name_server() -> None:
     text = "# by dhcpcd\noptions edns0\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n"
     assert system_resolver(text) == "192.0.2.53"
+
+
+def test_a_comment_that_is_not_utf_8_hides_no_name_server(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_bytes("# für das Rathaus\nnameserver 192.0.2.53\n".encode("latin-1"))
+    assert system_address(file) == "192.0.2.53"
 
 
 @pytest.mark.parametrize("text", ["", "# nameserver 192.0.2.53\nnameserver\nsearch lan\n"])
