@@ -11,6 +11,7 @@ from agent import wire
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
 _TYPE_A, _TYPE_CNAME, _CLASS_IN = 1, 5, 1
+_ADDRESS_BYTES = 4
 _RECURSION_DESIRED = 0x0100
 _RESPONSE = 0x8000
 _RCODES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
@@ -73,6 +74,8 @@ def _records(packet: bytes, at: int, count: int) -> tuple[tuple[str, ...], tuple
         if at + length > len(packet):
             raise ValueError
         if (kind, class_) == (_TYPE_A, _CLASS_IN):
+            if length != _ADDRESS_BYTES:
+                raise ValueError
             addresses.append(socket.inet_ntoa(packet[at : at + length]))
         elif (kind, class_) == (_TYPE_CNAME, _CLASS_IN):
             aliases.append(_name(packet, at)[0])

@@ -150,3 +150,9 @@ def test_names_that_point_back_are_followed_and_circles_are_garbage() -> None:
     at = len(asked) + 12
     circle = reply(asked, record(5, bytes([0xC0, at])), a(OPEN))
     assert judge(circle, asked).outcome == "garbage"
+
+
+@pytest.mark.parametrize("length", [0, 3, 5, 16])
+def test_an_address_of_another_length_is_garbage(length: int) -> None:
+    asked = question(1, "a.example")
+    assert judge(reply(asked, a(OPEN), record(1, bytes(length))), asked).outcome == "garbage"
