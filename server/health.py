@@ -128,14 +128,13 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
     reasons = tuple([text for _, text in raised])
     status = Status.DEGRADED if raised else Status.ONLINE
     if health.status is Status.OFFLINE:
-        gap_s, sent_s = now - health.heard_at, envelope.sent_uptime_s
+        sent_s, gap_s = envelope.sent_uptime_s, now - health.heard_at
         cause = causes.explain(health.seen, reading, envelope.stream, sent_s, gap_s)
         events.append(Resolved(Kind.SITE_OFFLINE, now, cause))
     if counts is not health.troubles:
         because = causes.of_points_in(reading)
         events.extend(troubles.events(health.troubles, counts, now, because))
-    first = health.last_reading_at == 0.0
-    changed = first or status is not health.status or reasons != health.reasons
+    changed = not health.last_reading_at or status is not health.status or reasons != health.reasons
     if changed or points is not health.points:
         events.append(Changed())
     clients = None if reading.clients is UNSET else reading.clients.associated
@@ -206,9 +205,11 @@ def meet(
 def _meet_online(
     health: Health, presence: Presence, now: float, *, retained: bool, caught_up: bool
 ) -> Step:
-    if retained:
-        return _replace(health, session=presence.session), ()
     anew = health.seen is not None and presence.boot not in (UNSET, health.seen.boot)
+    returned_s = presence.uptime_s or health.returned_uptime_s
+    if retained:  # it connected while we were away; the uptime of another boot may be a relic's
+        after = _replace(health, session=presence.session)
+        return after if anew else _replace(after, returned_uptime_s=returned_s), ()
     counts = not health.met or (anew and not health.met_anew)
     after = _replace(
         health,
@@ -217,7 +218,7 @@ def _meet_online(
         confirm_at=None,
         met=True,
         met_anew=health.met_anew or anew,
-        returned_uptime_s=presence.uptime_s or health.returned_uptime_s,
+        returned_uptime_s=returned_s,
         heard_at=now if counts and health.status is not Status.OFFLINE else health.heard_at,
     )
     if health.status is Status.UNKNOWN:
@@ -254,7 +255,8 @@ def expire(health: Health, now: float, rules: Rules) -> Step:
         return calm, (Resolved(Kind.SITE_FLAPPING, now), Changed())
     by_will = health.confirm_at is not None and health.confirm_at <= now
     reason = "connection lost" if by_will else _silence_text(health, rules)
-    ended = [Resolved(kind, now) for kind in troubles.KINDS if _has(health, kind)]
+    stood = [kind for kind, _ in troubles.raised(health.troubles)]
+    ended = [Resolved(kind, now) for kind in troubles.KINDS if kind in stood]
     after = _replace(
         health,
         status=Status.OFFLINE,
@@ -273,10 +275,6 @@ def _parted(health: Health) -> Cause | None:
     if not health.parted or health.met:
         return None
     return causes.ended_in_order("upgrade or reboot" if health.planned_until else "stopped")
-
-
-def _has(health: Health, kind: Kind) -> bool:
-    return any(of is kind for of, _ in troubles.raised(health.troubles))
 
 
 def _silence_text(health: Health, rules: Rules) -> str:

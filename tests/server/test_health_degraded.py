@@ -305,15 +305,19 @@ def test_windows_of_an_outage_that_is_over_make_no_trouble() -> None:
         assert not opened(story.reads(at, taken_at=taken_at, **DEAD))
 
 
-def test_windows_of_an_outage_that_nobody_saw_make_no_trouble_once_its_session_is_back() -> None:
-    """Broker or ingest was away as the line was, so nobody was told offline meanwhile."""
+@pytest.mark.parametrize("retained", [False, True])
+def test_windows_of_an_outage_that_nobody_saw_make_no_trouble_once_its_session_is_back(
+    retained: bool,
+) -> None:
+    """Broker or ingest was away as the line was, so nobody was told offline meanwhile; the site
+    connects before ingest does, or after it."""
     story = Story(window_s=10.0)
     story.reads(1000)
     lossy = {"ping": {"domestic": echoes(loss_ratio=0.5)}}
     story.reads(1010, **lossy)
     story.absent(1020)
     uptime_s = 1032.0 - story.device.booted_at
-    story.online(1032, "two", boot=story.device.boot, uptime_s=uptime_s)
+    story.online(1032, "two", retained=retained, boot=story.device.boot, uptime_s=uptime_s)
     told = [
         opened(story.reads(1033, taken_at=1020, **DEAD, **lossy)),
         opened(story.reads(1033, taken_at=1030, **DEAD, **lossy)),
@@ -321,6 +325,14 @@ def test_windows_of_an_outage_that_nobody_saw_make_no_trouble_once_its_session_i
     ]
     assert told == [False, False, False]
     assert opened(story.reads(1050, **lossy)), "a line that stays lossy is a trouble"
+
+
+def test_a_presence_that_stood_since_another_boot_says_nothing_of_this_ones_uptime() -> None:
+    story = Story(window_s=10.0)
+    story.reads(1000)
+    story.online(1005, "old", retained=True, boot="boot-0", uptime_s=90_000.0)
+    told = [opened(story.reads(at, **DEAD)) for at in (1010, 1020, 1030)]
+    assert told == [False, False, True]
 
 
 def test_a_line_that_is_dead_again_after_an_outage_is_a_trouble_after_three_whole_windows() -> None:
