@@ -8,13 +8,15 @@ What the site's silence hides is unknown, never offline.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
 from msgspec import UNSET, Struct
+from msgspec.structs import astuple, replace
 
 from agent.wire import Reading
+from server import untried
 
 
 class PointStatus(StrEnum):
@@ -32,6 +34,7 @@ class Point(Struct, frozen=True, omit_defaults=True):
     name: str
     since: float  # the server's time at which this status began
     status: PointStatus = PointStatus.ONLINE
+    untried: int = 0  # windows in a row that did not even try to reach it
 
 
 class Standing(NamedTuple):
@@ -50,25 +53,38 @@ def follow(
 
     Args:
         points: as they were.
-        reading: the newest; one that measured no access points changes nothing.
+        reading: the newest; one that measured no access points changes nothing, but so many
+            in a row that were not to do so.
         confirmed: the names whose trouble stands.
         now: the server's time.
     """
     told = reading.access_points
-    if told is UNSET:
-        return points
     known = {one.name: one for one in points}
-    after = []
-    for name in sorted(told):
-        before, reachable = known.get(name), told[name].reachable
+    after: list[Point] = []
+    for name in sorted(known if told is UNSET else told):
+        before, reachable = known.get(name), UNSET if told is UNSET else told[name].reachable
         if reachable is UNSET:  # clients alone tell nothing of it
-            after += [] if before is None else [before]
+            after += [] if before is None else _unmeasured(before, reading)
             continue
         status = _next(before, name in confirmed, reachable=reachable)
-        same = before is not None and before.status is status
-        after.append(before if before is not None and same else Point(name, now, status))
+        if before is None or before.status is not status:
+            after.append(Point(name, now, status))
+        else:
+            after.append(replace(before, untried=0) if before.untried else before)
     found = tuple(after)
     return points if found == points else found
+
+
+def _unmeasured(one: Point, reading: Reading) -> Iterator[Point]:
+    """After a window that found nothing of it; none once the agent asks it no more."""
+    windows = untried.count(one.untried, "access_points", reading)
+    if windows is not None:
+        yield replace(one, untried=windows)
+
+
+def differ(before: Iterable[Point], after: Iterable[Point]) -> bool:
+    """Whether what is shown of them differs."""
+    return [one[:3] for one in map(astuple, before)] != [one[:3] for one in map(astuple, after)]
 
 
 def _next(before: Point | None, confirmed: bool, *, reachable: bool) -> PointStatus:

@@ -135,7 +135,7 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
         because = causes.of_points_in(reading)
         events.extend(troubles.events(health.troubles, counts, now, because))
     changed = not health.last_reading_at or status is not health.status or reasons != health.reasons
-    if changed or points is not health.points:
+    if changed or (points is not health.points and access_points.differ(health.points, points)):
         events.append(Changed())
     clients = None if reading.clients is UNSET else reading.clients.associated
     after = _replace(

@@ -1,7 +1,8 @@
 """What makes a living site degraded: thresholds with hysteresis. Pure.
 
 Each trouble counts, over live windows, how many in a row were bad or good.
-A window that did not measure it leaves its count as it was.
+A window that did not measure it leaves its count as it was, until it is forgotten
+(`server.untried`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from agent.wire import RUNGS, Echoes, Host, Reading
+from server import untried
 from server.events import Amended, Event, Opened, Resolved
 from server.model import Cause, Kind, Rules
 
@@ -24,6 +26,15 @@ _POINT = "access point "
 _TESTS_RUNNING = 2
 """Tests of throughput are rare: two in a row decide."""
 _FAILING = {rung: f"{rung} failing" for rung in RUNGS}
+_MEASURED_BY = {
+    "carrier": "link",
+    "loss to domestic": "domestic",
+    "loss to world": "world",
+    "rtt to domestic": "domestic",
+    "temperature": "host",
+    "undervoltage": "host",
+}
+"""By the trouble's name, where the probe or rung that errors name is called otherwise."""
 
 Judgement = Literal["bad", "between", "good"]
 
@@ -37,6 +48,7 @@ class Count(Struct, frozen=True, omit_defaults=True):
     good: int = 0
     text: str = ""  # not empty while raised
     since: float = 0.0  # when the first of its bad windows in a row began
+    untried: int = 0  # windows in a row that did not even try to measure it
 
 
 class Finding(NamedTuple):
@@ -92,6 +104,8 @@ def count(
         finding = findings.get(name)
         if finding is not None:
             one = _next(one or Count(name, finding.kind), finding, rules, now - reading.window_s)
+        elif one is not None:
+            one = _unmeasured(one, reading)
         if one is not None and (one.bad or one.text):
             after.append(one)
     return tuple(after)
@@ -141,6 +155,15 @@ def _next(one: Count, finding: Finding, rules: Rules, began_at: float) -> Count:
         text = "" if good >= (finding.running or rules.clear_windows) else one.text
         return Count(one.name, one.kind, 0, good, text, standing_since)
     return Count(one.name, one.kind, 0, 0, one.text, standing_since)
+
+
+def _unmeasured(one: Count, reading: Reading) -> Count | None:
+    """After a window that found nothing of it; None once the agent measures it no more."""
+    if one.name == _THROUGHPUT:  # tests are rare; it goes with its floor
+        return one
+    probe = "access_points" if _is_point(one) else _MEASURED_BY.get(one.name, one.name)
+    windows = untried.count(one.untried, probe, reading)
+    return None if windows is None else replace(one, untried=windows)
 
 
 def _calm(reading: Reading, rules: Rules) -> bool:

@@ -185,6 +185,50 @@ def test_the_commands_list_them_the_worst_first(tmp_path: Path) -> None:
     )
 
 
+def test_the_only_one_that_is_taken_out_ends_its_alert_after_ten_windows(tmp_path: Path) -> None:
+    centre, device, at = Centre(tmp_path, LISTED), Device(), 1000
+    for _ in range(3):
+        centre.hears(device.live(at := at + 60, **points(ap_1=False, guest=True)))
+    letters = len(centre.store.outbox(0))
+    for _ in range(9):
+        centre.hears(device.live(at := at + 60))
+    assert len(centre.store.outbox(0)) == letters  # nothing that is shown has changed
+    assert [one.firing for one in centre.incidents()] == [True]
+
+    centre.hears(device.live(at := at + 60))
+
+    assert [one.resolved_at for one in centre.incidents()] == [at]
+    stands = centre.retained()[STATE]
+    assert stands["status"] == "online"
+    assert [(one["name"], one["status"]) for one in stands["access_points"]] == [
+        *(("ap-1", "missing"), ("ap-2", "missing")),
+    ]
+
+
+def test_one_that_was_offline_before_its_site_went_and_was_taken_out_is_gone() -> None:
+    story = Story()
+    for at in (1000, 1060, 1120):
+        story.reads(at, **points(ap_1=False, ap_2=True))
+    story.waits(2000)
+    for at in range(2000, 2600, 60):
+        assert told(story)["ap-1"][0] in ("offline", "unknown")
+        story.reads(at)
+
+    assert {status for status, _ in told(story).values()} == {"missing"}
+    assert story.health.points == ()
+
+
+def test_one_of_which_clients_alone_are_told_is_gone_with_its_alert() -> None:
+    story = Story()
+    for at in (1000, 1060, 1120):
+        story.reads(at, **points(ap_1=False))
+    for at in range(1180, 1780, 60):
+        assert told(story)["ap-1"][0] == "offline"
+        story.reads(at, access_points={"ap-1": {"clients": 3}})
+
+    assert (story.status, told(story)["ap-1"][0]) == ("online", "missing")
+
+
 def test_status_tells_of_announced_work_and_of_flapping(tmp_path: Path) -> None:
     centre, device = Centre(tmp_path, MINE, flap_start_ratio=0.1, flap_stop_ratio=0.05), Device()
     with centre.store.transaction():
