@@ -49,12 +49,13 @@ def entered(
 
     Args:
         valid_to: until then, whatever else stood there, and afterwards as before; None:
-            until the next change that is already known.
+            until the next change that is already known, which may be that the site ends.
     """
     before = tuple(terms)
     end = valid_to
     if end is None:
-        end = min((one.valid_from for one in before if one.valid_from > valid_from), default=None)
+        known = {at for one in before for at in (one.valid_from, one.valid_to) if at is not None}
+        end = min((at for at in known if at > valid_from), default=None)
     kept = [part for one in before for part in _without(one, valid_from, end)]
     return _joined([*kept, SiteTerm(site, valid_from, end)])
 

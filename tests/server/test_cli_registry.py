@@ -98,6 +98,51 @@ def test_a_site_that_retires_has_an_end(run: Run) -> None:
     assert run("sites", "list", "--json").objects[0]["retired"] is True
 
 
+ENDS = "site,name,district,isp,valid_from,valid_to\n"
+PLAIN = "site,name,district,isp\n"
+
+
+def ends(run: Run, site: str) -> list[object]:
+    """When each term of a site ends."""
+    return [one["valid_to"] for one in run("sites", "history", site, "--json").objects]
+
+
+def test_the_usual_file_keeps_the_end_that_is_known_of_a_site(tmp_path: Path, write: Write) -> None:
+    run = configured(tmp_path)
+    row = "aa-9,Satu,Maesa,Telkom"
+    run("sites", "import", write("a.csv", ENDS + f"{row},2024-01-01,2099-01-01\n"))
+
+    ran = run("sites", "import", write("b.csv", f"{PLAIN}{row}\n"))
+    assert ran.out == "0 added, 0 changed, 1 unchanged\n"
+    assert ends(run, "aa-9") == ["2098-12-31T16:00:00.000Z"]
+
+    ran = run("sites", "import", write("b.csv", ENDS + f"{row},2099-01-01,\n"))
+    assert ran.out.endswith("1 added, 0 changed, 0 unchanged\n")
+    assert ends(run, "aa-9") == [None]
+
+
+def test_a_correction_leaves_a_site_that_has_ended_out_of_service(
+    tmp_path: Path, write: Write
+) -> None:
+    run = configured(tmp_path)
+    run("sites", "import", write("a.csv", f"{ENDS}aa-9,Satu,Maesa,Telkom,2024-01-01,2025-06-01\n"))
+    corrected = write("b.csv", PLAIN + "aa-9,Satu,Maesa,Biznet\n")
+
+    assert run("sites", "import", corrected, "--valid-from", "2024-04-01").code == 0
+    assert ends(run, "aa-9") == ["2024-03-31T16:00:00.000Z", "2025-05-31T16:00:00.000Z"]
+    assert run("sites", "list", "--json").objects == []
+
+
+def test_a_site_that_retired_comes_back_from_now(run: Run, write: Write) -> None:
+    assert run("sites", "retire", "aa-1").code == 0
+
+    again = run("sites", "import", write("again.csv", HEADER + "aa-1,Satu,Maesa,Telkom,c-1,\n"))
+
+    assert again.out.endswith("1 added, 0 changed, 0 unchanged\n")
+    assert run("sites", "list", "--json").objects[0]["retired"] is False
+    assert ends(run, "aa-1")[-1] is None
+
+
 def test_validity_that_overlaps_imports_nothing(run: Run, write: Write) -> None:
     rows = "aa-1,Satu,Maesa,Icon,2024-01-01,2024-06-01\naa-1,Satu,Maesa,Biznet,2024-04-01,\n"
     file = write("new.csv", "site,name,district,isp,valid_from,valid_to\n" + rows)

@@ -43,6 +43,34 @@ def test_a_site_that_ends_loses_what_was_to_come() -> None:
     assert terms.ended((OLD, NEW), 500.0) == (SiteTerm(MINE, 0.0, 500.0),)
 
 
+def test_what_is_entered_without_an_end_lasts_until_the_next_change() -> None:
+    assert terms.entered((OLD, NEW), NEW.site, 500.0) == (
+        SiteTerm(MINE, 0.0, 500.0),
+        SiteTerm(NEW.site, 500.0, None),
+    )
+    assert terms.entered((OLD, NEW), MINE, -500.0) == (SiteTerm(MINE, -500.0, 1000.0), NEW)
+
+
+@pytest.mark.parametrize("begin", [-500.0, 0.0, 500.0, 999.0])
+def test_a_known_end_stays_where_a_term_without_an_end_is_entered(begin: float) -> None:
+    """The same again, also from earlier on, and another."""
+    assert terms.entered((OLD,), MINE, begin) == (SiteTerm(MINE, min(begin, 0.0), 1000.0),)
+    assert terms.entered((OLD,), NEW.site, begin)[-1].valid_to == 1000.0
+
+
+def test_a_term_from_a_known_end_on_puts_the_site_back_for_good() -> None:
+    assert terms.entered((OLD,), MINE, 1000.0) == (SiteTerm(MINE, 0.0, None),)
+    assert terms.entered((OLD,), MINE, 2000.0) == (OLD, SiteTerm(MINE, 2000.0, None))
+
+
+def test_a_gap_in_service_stays_a_gap() -> None:
+    again = SiteTerm(MINE, 3000.0)
+
+    assert terms.entered((OLD, again), NEW.site, 500.0) == (
+        *(SiteTerm(MINE, 0.0, 500.0), SiteTerm(NEW.site, 500.0, 1000.0), again),
+    )
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     made = open_store(f"sqlite://{tmp_path}/pantau.db")
