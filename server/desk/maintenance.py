@@ -42,6 +42,8 @@ def add(args: argparse.Namespace) -> int:
     """Announce work on a site, a contract, a district or an ISP."""
     scope = next(one for one in SCOPES if getattr(args, one) is not None)
     given = getattr(args, scope)
+    if not given:  # would be all sites without a contract
+        raise CommandError(f"--{scope}: is empty; write a name")
     name = slug(given) if scope in ("district", "isp") else given
     now = time.time()
     with open_for(args) as store, store.transaction():

@@ -304,6 +304,14 @@ def test_maintenance_is_announced_listed_and_cancelled(run: Run) -> None:
     assert failed(run("maintenance", "cancel", "m2")).startswith("pantau: m2 is over: it was from")
 
 
+@pytest.mark.parametrize("scope", ["site", "contract", "district", "isp"])
+def test_maintenance_of_an_empty_name_is_refused(unchanged: Run, scope: str) -> None:
+    """The name of no contract is that of all sites without one."""
+    ran = unchanged("maintenance", "add", f"--{scope}=", "--from=2026-01-01", "--to=2026-01-02")
+
+    assert failed(ran) == f"pantau: --{scope}: is empty; write a name\n"
+
+
 def test_maintenance_over_several_zones_names_its_own(run: Run) -> None:
     ran = run(
         *("maintenance", "add", "--isp", "icon", "--zone", "WIB"),
