@@ -119,7 +119,7 @@ def load(path: Path, *, broker: bool = True) -> Config:
         raise ConfigError(f"{path}: no such file; see examples/server.toml") from None
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(f"{path}: cannot be read: {err}") from None
-    except tomllib.TOMLDecodeError as err:
+    except (ValueError, RecursionError) as err:  # also a number, or depth, beyond the parser
         raise ConfigError(f"{path}: not TOML: {err}") from None
     _refuse_unknown(path, table)
     if "version" in table.get("mqtt", {}):
@@ -244,9 +244,17 @@ def _check_rest(config: Config) -> None:
             raise _impossible(key, value, "give seconds, 1 or more")
     if config.witness.timeout_s > config.witness.every_s:
         raise ConfigError("witness.timeout_s: is above every_s; give at most that")
-    called = urlsplit(config.deadman.url)
-    if config.deadman.url and not (called.scheme in ("http", "https") and called.netloc):
+    if config.deadman.url and not _is_page(config.deadman.url):
         raise _impossible("deadman.url", repr(config.deadman.url), "write https://HOST/PATH")
+
+
+def _is_page(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        _ = url.port  # one that cannot be raises
+    except ValueError:
+        return False
+    return url.scheme in ("http", "https") and bool(url.hostname)
 
 
 def _check_groups(groups: GroupRules) -> None:

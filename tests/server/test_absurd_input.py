@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server import contracts, rules
+from server import config, contracts, rules
 from server.cli import main
 from server.periods import PeriodError, period, steps
 
@@ -32,6 +32,23 @@ def test_a_rule_of_four_hundred_digits_is_refused(key: str) -> None:
 def test_a_step_that_never_ends_is_refused(step: str) -> None:
     with pytest.raises(PeriodError, match="--step"):
         steps(period("2026-11-01", "2026-11-02", "Asia/Makassar", 1_795_000_000.0), step)
+
+
+@pytest.mark.parametrize("text", [f"a = {'9' * 5000}", "a = " + "[" * 5000])
+def test_a_configuration_that_the_parser_cannot_hold_is_not_toml(tmp_path: Path, text: str) -> None:
+    (tmp_path / "server.toml").write_text(text)
+
+    with pytest.raises(config.ConfigError, match=r"server\.toml: not TOML: "):
+        config.load(tmp_path / "server.toml")
+
+
+@pytest.mark.parametrize("value", [HUGE, f"-{HUGE}", f"{HUGE}.0"])
+@pytest.mark.parametrize("key", ["health.silence_windows", "mqtt.keepalive_s", "witness.every_s"])
+def test_a_number_of_four_hundred_digits_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    (tmp_path / "server.toml").write_text(f"{key} = {value}\n")
+
+    with pytest.raises(config.ConfigError, match=r"server\.toml: "):
+        config.load(tmp_path / "server.toml")
 
 
 def test_a_name_that_is_no_text_is_one_line(
