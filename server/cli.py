@@ -180,6 +180,10 @@ def _add_config(parser: argparse.ArgumentParser, default: Path | str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 1 failed, 2 wrong usage or config."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for number, word in enumerate(words, 1):
+        if not _is_text(word):
+            told = f"argument {number}: {word!a} is not UTF-8; type it, or name the file, in UTF-8"
+            return _say(UsageError(told), 2)
     gc.freeze()  # what is imported stays; looking through it again costs a city's report a tenth
     gc.set_threshold(100_000, 50, 50)
     args = build_parser(words[0] if words else None).parse_args(words)
@@ -196,6 +200,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _is_text(word: str) -> bool:
+    """Whether it can be stored, sent and shown: bytes that are no text come as lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _say(err: Exception, code: int) -> int:

@@ -10,7 +10,6 @@ from server import config, contracts, rules
 from server.cli import main
 from server.periods import PeriodError, period, steps
 
-_SITES = Path(__file__).parents[2] / "examples" / "sites.csv"
 HUGE = "9" * 400
 
 
@@ -51,15 +50,33 @@ def test_a_number_of_four_hundred_digits_is_refused(tmp_path: Path, key: str, va
         config.load(tmp_path / "server.toml")
 
 
-def test_a_name_that_is_no_text_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+NOW = ("--from", "2026-01-01", "--to", "2026-01-02")
+MEND = "type it, or name the file, in UTF-8"
+LATIN_1 = "caf\udce9"
+"""As Python has an argument whose bytes are ISO 8859-1."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sites", "history", LATIN_1),
+        ("sites", "import", LATIN_1),
+        (LATIN_1,),
+        ("status", "--district", LATIN_1),
+        ("maintenance", "add", "--isp", "telkom", "--note", LATIN_1, *NOW),
+        ("incidents", "note", "1", LATIN_1),
+        ("incidents", "note", "1", "a word", "--who", LATIN_1),
+    ],
+)
+def test_an_argument_that_is_not_utf8_is_wrong_usage_in_one_line(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "server.toml"
-    file.write_text(f'[store]\nurl = "sqlite:///{tmp_path}/pantau.db"\n')
-    config = str(file)
-    assert main(["sites", "import", str(_SITES), "--config", config]) == 0
-    capsys.readouterr()
+    number = words.index(LATIN_1) + 1
 
-    assert main(["sites", "history", "\udcff", "--config", config]) == 1
+    assert main(words) == 2
 
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err) == (
+        "",
+        f"pantau: argument {number}: 'caf\\udce9' is not UTF-8; {MEND}\n",
+    )
