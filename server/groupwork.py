@@ -95,6 +95,8 @@ class Groupwork:
         self._few_since = decided.few_since
         for incident in decided.incidents:
             desk.put_incident(incident)
+        lasts = fired_ids - {one.id for one in decided.incidents if not one.firing}
+        self._returned = {key: told for key, told in self._returned.items() if key[0] in lasts}
         before = {  # whoever waits: also since a failed commit, or the process before this one
             name
             for name, one in away.items()

@@ -113,3 +113,21 @@ def test_a_member_that_moves_is_told_of_in_its_new_district(tmp_path: Path) -> N
         "girian": list(NAMES[1:]),
         "maesa": ["aa-0"],
     }
+
+
+def test_a_group_that_is_over_is_forgotten(tmp_path: Path) -> None:
+    """A process that runs for years must not keep every group that there ever was."""
+    centre, devices = town(tmp_path)
+    gone(centre)
+    returned = centre.ingest._groupwork._returned
+    for now in range(1060, 1100, 5):
+        centre.hears(*(device.live(float(now)) for device in devices[:2]))
+        centre.waits(float(now))
+        returned = {**returned, **centre.ingest._groupwork._returned}
+    assert returned  # of the first to come back it was asked why
+    for now in range(1100, 1800, 5):
+        centre.hears(*(device.live(float(now)) for device in devices))
+        centre.waits(float(now))
+
+    assert [one.firing for one in centre.incidents() if one.kind is Kind.GROUP_OUTAGE] == [False]
+    assert centre.ingest._groupwork._returned == {}
