@@ -192,13 +192,9 @@ class Ingest:
             offline = memory.firing.get((name, Kind.SITE_OFFLINE))
             work = name in memory.worked_on
             yield payloads.state(memory.site(name), one, offline, maintenance=work)
-        newest = {}
-        for row in self._store.streams():
-            known = memory.healths.get(row.site)
-            if known is None or known.seen is None or known.seen.stream == row.stream:
-                newest[row.site] = row
-        for site, row in newest.items():
-            ack = wire.Ack(v=wire.VERSION, stream=row.stream, through=row.seqs.through)
+        seen = {name: one.seen.stream for name, one in memory.healths.items() if one.seen}
+        for site, stream, through in self._store.newest_streams(seen):
+            ack = wire.Ack(v=wire.VERSION, stream=stream, through=through)
             yield wire.site_topic(site, "acks"), wire.encode(ack)
 
     def sweep(self, stood: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ commands write in short transactions of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -140,7 +140,10 @@ class Store(Settling, Protocol):
         """Replace what is known of streams."""
 
     def streams(self) -> Iterator[StreamRow]:
-        """All streams."""
+        """All streams: of years of power cuts that is many."""
+
+    def newest_streams(self, seen: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
+        """A stream of each site, and its `through`: the one `seen` of it last, else the newest."""
 
     def add_message(self, payload: bytes) -> int:
         """Keep a message as it came, for the readings in it; gives its number."""

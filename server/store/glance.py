@@ -1,8 +1,8 @@
-"""What a list of all sites needs of the store, and no more: it is asked for most often."""
+"""What is asked of all sites at once, and no more than that takes: it is asked for often."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -49,3 +49,14 @@ class Glance(Database):
                 *(site, site, UNREGISTERED, UNREGISTERED, zone, False),
                 *(one.status, one.since, one.reasons, flaps),
             )
+
+    def newest_streams(self, seen: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
+        row = self._one("SELECT min(site) FROM streams")
+        while row is not None and row[0] is not None:  # from site to site, past their streams
+            site: str = row[0]
+            of_site = "SELECT site, stream, through FROM streams WHERE site = ? "
+            if site in seen:
+                yield from self._each(of_site + "AND stream = ?", [site, seen[site]])
+            else:  # the index is by site; by id it would be a search through all
+                yield from self._each(of_site + "ORDER BY +id DESC LIMIT 1", [site])
+            row = self._one("SELECT min(site) FROM streams WHERE site > ?", [site])

@@ -251,3 +251,47 @@ def test_once_there_is_room_again_the_same_batch_is_taken(small_disk: Path) -> N
 
     assert centre.seqs(SITE) == list(range(1, device.seq + 1))
     assert list(centre.through(SITE).values()) == [device.seq]
+
+
+def steps(centre: Centre) -> int:
+    """How many instructions SQLite runs through to tell what should stand."""
+    ran = 0
+
+    def count() -> int:
+        nonlocal ran
+        ran += 1
+        return 0
+
+    assert isinstance(centre.store, sqlite.Database)
+    centre.store._db.set_progress_handler(count, 1)
+    list(centre.ingest.standing())
+    centre.store._db.set_progress_handler(None, 0)
+    return ran
+
+
+def test_what_stands_costs_no_more_after_years_of_streams(tmp_path: Path) -> None:
+    """Every power cut that damages the spool begins a new one."""
+    centre, before = home(tmp_path), 0
+    for number in range(60):
+        device = Device(stream=identity(f"stream {number}"))
+        centre.hears(device.live(1000.0 + 60 * number))
+        if number == 1:
+            before = steps(centre)
+
+    assert steps(centre) == before > 0
+    stands = centre.standing()[f"sites/{SITE}/acks"]
+    assert stands["stream"] == identity("stream 59")
+
+
+def test_the_stream_that_was_seen_stands_although_another_came_later(tmp_path: Path) -> None:
+    centre, device, found = home(tmp_path), Device(), Device(stream=identity("found again"))
+    found.reading(500)
+    centre.hears(device.live(1000), device.live(1060), found.message(1061, 1))
+    other = Device(site="bitung-0099", stream=identity("other"))
+    centre.hears(other.live(1000))
+
+    stands = {topic: body for topic, body in centre.standing().items() if "/acks" in topic}
+    assert {topic: (body["stream"], body["through"]) for topic, body in stands.items()} == {
+        f"sites/{SITE}/acks": (device.stream, 2),
+        "sites/bitung-0099/acks": (other.stream, 1),
+    }
