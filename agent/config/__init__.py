@@ -120,7 +120,7 @@ def load(path: Path) -> Config:
         ) from None
     except UnicodeDecodeError as err:
         raise ConfigError(f"{path}: not UTF-8 at byte {err.start}; save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as err:
+    except (ValueError, RecursionError) as err:  # also a number, or depth, beyond the parser
         raise ConfigError(f"{path}: not TOML: {err}; mend that line") from None
     return _config(Table(path, "", document))
 

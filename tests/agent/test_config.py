@@ -37,6 +37,14 @@ def test_a_file_that_is_not_there_is_named() -> None:
         config.load(Path("nowhere.toml"))
 
 
+@pytest.mark.parametrize("text", ["window_s = " + "1" * 5000, "window_s = " + "[" * 5000])
+def test_what_the_parser_cannot_hold_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "agent.toml").write_text(text)
+
+    with pytest.raises(ConfigError, match=r"agent.toml: not TOML: .*; mend that line$"):
+        config.load(tmp_path / "agent.toml")
+
+
 def test_a_file_that_is_not_utf8_is_refused_with_the_place(tmp_path: Path) -> None:
     (tmp_path / "agent.toml").write_bytes(b'site = "\xff"')
 
