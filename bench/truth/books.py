@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.truth.score import Heard, seconds
+from bench.truth.ending import Heard, seconds
 
 Name = tuple[str, str, int]
 """Site, stream and seq of one reading."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from bench.truth.score import Heard
+from bench.truth.ending import Heard
 
 _TOPICS = [("pantau/v1/alerts/#", 1), ("pantau/v1/server/ingest", 1)]
 _STORED = "$SYS/broker/store/messages/count"

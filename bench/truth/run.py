@@ -16,6 +16,7 @@ from bench.truth import books
 from bench.truth.acks import AckWatch
 from bench.truth.centre import PANTAU, Centre
 from bench.truth.chaos import Act, Chaos, absences, told
+from bench.truth.ending import Watch
 from bench.truth.listener import Listener
 from bench.truth.score import Score, availability, score
 from bench.truth.story import Story
@@ -39,6 +40,11 @@ class Outcome:
     chaos: list[dict[str, object]]
     status: dict[str, Any]
     played_wall: dict[str, tuple[float, float | None]]
+
+    @property
+    def faults(self) -> list[str]:
+        """Empty: the run has not failed."""
+        return [*self.book_faults, *self.score.faults]
 
 
 REAL = (sys.executable, "-m", "bench.truth.realsites")
@@ -89,6 +95,7 @@ def play(
             ends.callback(player.discard)
         outcome = _played(
             *(folder, centre, listener, players, expected, story, begins, minutes, acts),
+            window_s=window_s,
             settle_s=settle_s,
             stored_within_s=stored_within_s,
         )
@@ -127,6 +134,7 @@ def _played(
     minutes: float,
     acts: list[Act],
     *,
+    window_s: float,
     settle_s: float,
     stored_within_s: float,
 ) -> Outcome:
@@ -138,6 +146,11 @@ def _played(
     if chaos.fault:
         raise RuntimeError("the chaos could not be carried out") from chaos.fault
     _pass_s(settle_s, players)
+    watch = Watch(
+        window_s,
+        ends=time.time(),
+        absences=[(begins + at_s, begins + to_s) for at_s, to_s in absences(acts)],
+    )
     heard = list(listener.heard)  # what comes later may be beyond the ledger as it is read now
     ledger = centre.ledger()
     status = json.loads(centre.pantau("status", "--json"))
@@ -147,12 +160,12 @@ def _played(
     for player in players[1:]:  # real agents tell what they made once they have ended
         player.stop()
     faults, made = _readings(folder, centre, expected, stored_within_s)
-    result = score(expected, played, heard, ledger)
+    result = score(expected, played, heard, ledger, watch)
     _availability(result, expected, played, reported_s, begins, ends)
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=1))
     real = set(story.real)
     apart = [one for one in expected if real and set(one.sites) <= real]
-    of_real = score(apart, played, heard, ledger) if apart else None
+    of_real = score(apart, played, heard, ledger, watch) if apart else None
     if of_real is not None:  # what others' events explain is not false
         of_real.false = [line for line in result.false if any(site in line for site in real)]
     return Outcome(

@@ -1,7 +1,7 @@
 """Holds what was heard over MQTT and what stands in the ledger against the truth. Pure.
 
-An alert belongs to an event when it is about one of the event's sites and was
-confirmed while the event lasted (or `LATE_S` after). What belongs to none is false.
+An alert belongs to an event when it is of a kind that the event brings, about one of its sites,
+and was confirmed while the event lasted (or `LATE_S` after). What belongs to none is false.
 Where the centre was broken, an outage may be told after its end, until the agent has
 connected again (`RECONNECT_S`): that is counted apart, as late.
 """
@@ -11,35 +11,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
+from bench.truth.ending import (
+    EARLY_S,
+    LATE_S,
+    RECONNECT_S,
+    Heard,
+    Json,
+    Watch,
+    after,
+    others,
+    seconds,
+    strikes,
+    too_many,
+)
 from bench.truth.truth import Expected, down_s
 
-LATE_S = 15.0
-"""A confirmation may be decided this long after the event ended, and a group told."""
-RECONNECT_S = 60.0
-"""An agent waits this long for its next connection at most."""
-EARLY_S = 2.0
-"""The simulator writes down what it did within this."""
-_OUTAGES = ("site_offline", "group_outage")
-_KINDS = {
-    "site_offline": ("site_offline",),
-    "group_outage": ("group_outage",),
-    "site_degraded": ("site_degraded",),
-    # An unreachable access point is, by the contract, also a reason for "degraded".
-    "access_point_offline": ("access_point_offline",),
-}
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One alert as it came over MQTT at `at` (seconds since 1970)."""
-
-    at: float
-    alert: Json
+_FAULTS = ("missed", "false", "unresolved", "early", "repeated")
 
 
 @dataclass
@@ -51,6 +39,9 @@ class Score:
     missed: list[str] = field(default_factory=list)
     false: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
+    unresolved: list[str] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
     not_played: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     disturbed_s: dict[str, list[float]] = field(default_factory=dict)
@@ -64,6 +55,11 @@ class Score:
     unseen_s: float = 0.0  # of lost supply, while we were away: charged to nobody
 
     @property
+    def faults(self) -> list[str]:
+        """What makes the run fail, a line each."""
+        return [f"{name}: {line}" for name in _FAULTS for line in getattr(self, name)]
+
+    @property
     def cause_right_ratio(self) -> float | None:
         """Of the events whose cause is judged; None where there was none."""
         if not self.cause_judged:
@@ -71,16 +67,12 @@ class Score:
         return 1 - len(self.cause_wrong) / self.cause_judged
 
 
-def seconds(text: str) -> float:
-    """RFC 3339 to seconds since 1970."""
-    return datetime.fromisoformat(text).timestamp()
-
-
 def score(
     expected: list[Expected],
     played: dict[str, tuple[float, float | None]],
     heard: Iterable[Heard],
     ledger: Iterable[Json],
+    watch: Watch,
 ) -> Score:
     """Score every event.
 
@@ -88,32 +80,42 @@ def score(
         played: when each event really began and ended, from the simulator's journal.
         heard: every alert publication.
         ledger: `pantau incidents --json`.
+        watch: when the ledger was read, and when the centre was broken.
     """
     result = Score(events=len(expected))
     result.not_played = [one.event for one in expected if one.event not in played]
     alerts, incidents = list(heard), list(ledger)
     explained: set[str] = set()
     confusion: dict[str, Counter[str]] = defaultdict(Counter)
+    struck = strikes(expected, played)
     for one in expected:
         if one.event not in played:
             continue
-        began, ended = played[one.event]
-        mine = [i for i in incidents if _belongs(i, one, began, ended)]
-        told = [h for h in alerts if _belongs(h.alert, one, began, ended)]
-        named = {h.alert["id"] for h in told}
-        result.alerts_per_event[one.event] = len(named)
+        began, ended = span = played[one.event]
+        near = [h for h in alerts if _belongs(h.alert, one, began, ended)]
+        result.alerts_per_event[one.event] = len({h.alert["id"] for h in near})
         if one.incident is None:
             continue  # what it brought stays unexplained, and is false below
-        explained |= named | {i["id"] for i in mine}
+        kinds = (one.incident, *_alone(one))
+        told = [h for h in near if h.alert["kind"] in kinds]
+        mine = [i for i in incidents if i["kind"] in kinds and _belongs(i, one, began, ended)]
+        explained |= {h.alert["id"] for h in told} | {i["id"] for i in mine}
+        fitting = [i for i in mine if i["kind"] == one.incident]
         if not one.calm and ended is not None:
             for item in [*incidents, *(h.alert for h in alerts)]:
                 if item["id"] not in explained and _is_late(item, one, ended):
                     explained.add(item["id"])
                     result.late.append(f"{_line(item)}: {one.event} {one.what}")
-        fitting = [i for i in mine if i["kind"] in _KINDS[one.incident]]
-        first = min(
-            (h.at for h in told if h.alert["kind"] in (one.incident, *_alone(one))), default=None
+                    mine += [i for i in incidents if i["id"] == item["id"]]
+        result.repeated += too_many(
+            one, [i for i in mine if i["kind"] == one.incident], told, span, watch
         )
+        for incident in mine:
+            of_it = [h for h in alerts if h.alert["id"] == incident["id"]]
+            beside = others(one, incident, struck)
+            for what, line in after(one, incident, of_it, span, watch, beside):
+                getattr(result, what).append(line)
+        first = min((h.at for h in told), default=None)
         if first is not None:
             samples = result.detection_s if one.calm else result.disturbed_s
             samples.setdefault(one.what, []).append(round(first - began, 3))
@@ -149,7 +151,7 @@ def _belongs(item: Json, one: Expected, began: float, ended: float | None) -> bo
 
 
 def _is_late(item: Json, one: Expected, ended: float) -> bool:
-    told = one.incident is not None and item["kind"] in (*_KINDS[one.incident], *_alone(one))
+    told = item["kind"] in (one.incident, *_alone(one))
     here = bool(set(item["sites"]) & set(one.sites))
     confirmed = seconds(item["detected_at"])
     return told and here and ended + LATE_S < confirmed <= ended + RECONNECT_S
@@ -216,6 +218,8 @@ def table(result: Score) -> str:
     lines += [
         "",
         f"missed {len(result.missed)}, false {len(result.false)}, late {len(result.late)}",
+        f"unresolved {len(result.unresolved)}, resolved early {len(result.early)}",
+        f"told more than once {len(result.repeated)}",
         f"over before we could tell: {len(result.hidden)}",
         f"cause right {'-' if right is None else f'{right:.3f}'} of {result.cause_judged}",
         *(f"  {true:13} was called {said}" for true, said in sorted(result.causes.items())),
@@ -224,7 +228,7 @@ def table(result: Score) -> str:
         f"availability: {total_min:.2f} min of error in all, worst site {worst:+.1f} s",
         f"supply lost and back in our absence, charged to nobody: {result.unseen_s / 60:.1f} min",
     ]
-    for name in ("not_played", "missed", "false", "late", "hidden", "cause_wrong"):
+    for name in ("not_played", *_FAULTS, "late", "hidden", "cause_wrong"):
         lines += [f"{name}: {line}" for line in getattr(result, name)]
     return "\n".join(lines)
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from bench.truth import books
-from bench.truth.score import Heard, availability, percentile, table
+from bench.truth.ending import Heard
+from bench.truth.score import availability, percentile, table
 from bench.truth.truth import unseen
 from tests.truth.recorded import RUN_S, T0, Recorded, faultless
 
@@ -21,7 +22,7 @@ def _availability(run: Recorded) -> dict[str, float]:
 def test_a_faultless_run_is_found_faultless() -> None:
     run = faultless()
     found = run.score()
-    assert (found.missed, found.false, found.cause_wrong, found.not_played) == ([], [], [], [])
+    assert (found.faults, found.cause_wrong) == ([], [])
     assert found.cause_right_ratio == 1
     assert set(found.group_precision) == set(found.group_recall) == {1.0}
     assert run.books() == []

@@ -46,5 +46,6 @@ def test_a_short_story_with_chaos_loses_no_reading_and_tells_no_outage_that_was_
     assert all(row["pid"] for row in outcome.chaos[1:])
     assert found.not_played == []
     assert (found.missed, found.false) == ([], []), table(found)
+    assert (found.unresolved, found.early) == ([], []), table(found)
     assert found.detection_s, "what began after the chaos was told without its delay"
     assert found.disturbed_s, "and what began in it was told as well"
