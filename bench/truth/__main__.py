@@ -3,7 +3,7 @@
     bench/truth.sh --sites 1000 --minutes 55 --events 300 --chaos 60 --seed 11
 
 Exit code 1 when a reading was lost or double, an outage missed, false or told more than once,
-or when what was told did not end with its event.
+when what was told did not end with its event, or when an event was not played.
 """
 
 from __future__ import annotations

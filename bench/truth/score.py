@@ -27,7 +27,7 @@ from bench.truth.ending import (
 )
 from bench.truth.truth import Expected, down_s
 
-_FAULTS = ("missed", "false", "unresolved", "early", "repeated")
+_FAULTS = ("not_played", "missed", "false", "unresolved", "early", "repeated")
 
 
 @dataclass
@@ -228,7 +228,7 @@ def table(result: Score) -> str:
         f"availability: {total_min:.2f} min of error in all, worst site {worst:+.1f} s",
         f"supply lost and back in our absence, charged to nobody: {result.unseen_s / 60:.1f} min",
     ]
-    for name in ("not_played", *_FAULTS, "late", "hidden", "cause_wrong"):
+    for name in (*_FAULTS, "late", "hidden", "cause_wrong"):
         lines += [f"{name}: {line}" for line in getattr(result, name)]
     return "\n".join(lines)
 

@@ -202,3 +202,10 @@ def test_what_is_of_another_kind_than_the_event_brings_is_false() -> None:
     _also(run, seconds(incident["detected_at"]), incident, id="degraded", kind="site_degraded")
     (line,) = run.score().false
     assert "degraded" in line
+
+
+def test_a_run_in_which_no_event_was_played_has_failed() -> None:
+    run = faultless()
+    assert _outcome(run).faults == []
+    run.played, run.heard, run.ledger = {}, [], []
+    assert len(_outcome(run).faults) == len(run.expected)
