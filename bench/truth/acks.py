@@ -19,11 +19,13 @@ class AckWatch:
 
     Attributes:
         ahead: acks that told of more than was stored, a line each.
+        unread: those that could not be read or looked up, a line each.
     """
 
     def __init__(self, port: int, database: Path) -> None:
         self.heard = 0
         self.ahead: list[str] = []
+        self.unread: list[str] = []
         self._database = database
         self._store: sqlite3.Connection | None = None
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "_acks")
@@ -40,14 +42,26 @@ class AckWatch:
 
     def faults(self) -> list[str]:
         """What is wrong, for the books."""
-        if not self.ahead:
-            return []
-        return [f"{len(self.ahead)} acks ran ahead of the store", *self.ahead[:_MOST_TOLD]]
+        found = [] if self.heard else ["no ack was heard at all"]
+        for what, lines in (
+            ("acks ran ahead of the store", self.ahead),
+            ("acks could not be held against the store", self.unread),
+        ):
+            if lines:
+                found += [f"{len(lines)} {what}", *lines[:_MOST_TOLD]]
+        return found
 
     def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         if message.retain or not message.payload:
             return
         self.heard += 1
+        try:
+            self._look(message)
+        except (ValueError, LookupError, TypeError, sqlite3.Error) as err:
+            # What leaves this function ends paho's thread, and nothing would be watched any more.
+            self.unread.append(f"{message.topic}: {type(err).__name__}: {err}")
+
+    def _look(self, message: mqtt.MQTTMessage) -> None:
         ack = json.loads(message.payload)
         if self._store is None:
             where = f"file:{self._database}?mode=ro"
