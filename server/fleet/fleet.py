@@ -109,6 +109,11 @@ class Fleet:
         return sum(site.connected for site in self.sites.values())
 
     @property
+    def attempts(self) -> int:
+        """How often a site has begun a connection since it was made."""
+        return sum(site.attempts for site in self.sites.values())
+
+    @property
     def unreleased(self) -> int:
         """Readings that agents which run hold, and that the server has not confirmed."""
         spools = [site.box.spool for site in self.sites.values()]

@@ -68,7 +68,7 @@ class Site:
         self._session: asyncio.Task[None] | None = None
         self._slept_s = 0.0
         self._asked: list[Range] = []
-        self.connected = False
+        self.connected, self.attempts = False, 0
 
     async def run(self) -> None:
         """Measure and talk."""
@@ -189,6 +189,7 @@ class Site:
     async def _hold_session(self) -> None:
         """One connection, from its presence to its loss; cancelled, it is cut."""
         box, session = self.box, str(uuid.uuid4())
+        self.attempts += 1
         here = Here(
             boot=box.boot,
             uptime_s=lambda: box.uptime_s(tube_time()),
