@@ -42,6 +42,11 @@ def _ingest(commands: Commands) -> None:
     from server import main as service
 
     ingest = commands.add_parser("ingest", help="the service: readings in, verdicts out")
+    ingest.add_argument(
+        "--check",
+        action="store_true",
+        help="only read the configuration, and say whether it can be used",
+    )
     ingest.set_defaults(run=service.run)
 
 

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 def run(args: argparse.Namespace) -> int:
     """Run the service until SIGTERM or SIGINT; gives the exit code.
 
+    With ``--check`` only its configuration is read, and nothing is opened.
+
     Raises:
         ConfigError: the configuration, or at the first login the broker, says
             that somebody has to change something first.
@@ -48,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
     settings = config.load(args.config)
+    if args.check:
+        print(f"{args.config}: can be used")
+        return 0
     return asyncio.run(Service(settings).run())
 
 

@@ -442,6 +442,20 @@ def test_a_folder_that_is_missing_is_named_with_its_mend(
     )
 
 
+def test_ingest_checks_its_configuration_and_opens_nothing(tmp_path: Path) -> None:
+    config, database = tmp_path / "server.toml", tmp_path / "pantau.db"
+    good = f'[store]\nurl = "sqlite://{database}"\n'
+    config.write_text(good)
+    check = ("ingest", "--check", "--config", config)
+    assert pantau(*check) == Ran(0, f"{config}: can be used\n", "")
+
+    config.write_text(f"{good}[health]\nofline_confirm_s = 30\n")
+    ran = pantau(*check)
+    assert ran.code == 2
+    assert f"pantau: {config}: health.ofline_confirm_s: unknown key; [health] takes" in ran.err
+    assert not database.exists()
+
+
 @pytest.mark.parametrize("command", [["ingest"], ["status"], ["sites", "list"]], ids=" ".join)
 def test_a_bad_configuration_exits_with_2_and_one_line(command: list[str], tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
