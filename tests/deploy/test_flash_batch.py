@@ -163,7 +163,10 @@ def test_what_is_new_shows_beforehand_and_no_password_with_it(
         "flash_timezone=Asia/Jayapura",
         "-e",
         f'{{"pantau_agent_walk_password": "{_WALK}"}}',
+        "-e",
+        "flash_known_hosts=",  # empty: nowhere
     )
+    known = (town.folder / "known").read_text()
     planned = _flash(town, single, vendor, "--check", "--diff", *new)
     assert "-Asia/Makassar" in planned
     assert "+Asia/Jayapura" in planned
@@ -175,3 +178,4 @@ def test_what_is_new_shows_beforehand_and_no_password_with_it(
     assert tasks[0] == tasks[1] != []
     assert _WALK not in planned + written
     assert (mounted / "etc/timezone").read_text() == "Asia/Jayapura\n"
+    assert (town.folder / "known").read_text() == known
