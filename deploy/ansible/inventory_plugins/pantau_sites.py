@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import re
+import runpy
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ name: pantau_sites
 short_description: Hosts from Pantau's sites.csv
 description:
   - Every site becomes a host of the group C(sites), of C(district_NAME) and of C(isp_NAME).
-  - A fault in the file is named by line, and nothing is run then.
+  - A fault in the file is named by line and column, and nothing is run then.
 options:
   plugin:
     description: Must be C(pantau_sites).
@@ -31,8 +32,7 @@ options:
     default: "{site}"
 """
 
-_SITE = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
-_REQUIRED = ("site", "name", "district", "isp")
+_LIST = runpy.run_path(str(Path(__file__).parents[1] / "sites_csv.py"))
 
 
 class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # Ansible has no types
@@ -50,7 +50,11 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # Ansible has
         self._read_config_data(path)
         file = Path(path).parent / self.get_option("csv")
         self.inventory.add_group("sites")
-        for row in rows(file):
+        try:
+            rows = _LIST["rows"](file, time.time())
+        except _LIST["CsvError"] as err:
+            raise AnsibleParserError(str(err)) from None
+        for row in rows:
             self._add(row)
 
     def _add(self, row: dict[str, str]) -> None:
@@ -66,42 +70,3 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # Ansible has
 
     def _address(self, site: str) -> str:
         return str(self.get_option("address")).replace("{site}", site)
-
-
-def rows(file: Path) -> list[dict[str, str]]:
-    """The rows of the file, each cell stripped.
-
-    Raises:
-        AnsibleParserError: a fault, by line and column, with the mend.
-    """
-    found: dict[str, int] = {}
-    result = []
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            for row in reader:
-                cells = {name: (row[name] or "").strip() for name in reader.fieldnames or ()}
-                _check(file, reader.line_num, cells, found)
-                found[cells["site"]] = reader.line_num
-                result.append(cells)
-    except OSError as err:
-        raise AnsibleParserError(f"{file}: {err.strerror}; put the list of sites there") from None
-    except (csv.Error, UnicodeDecodeError) as err:
-        raise AnsibleParserError(f"{file}: not CSV in UTF-8: {err}; save it so") from None
-    return result
-
-
-def _check(file: Path, line: int, cells: dict[str, str], found: dict[str, int]) -> None:
-    for name in _REQUIRED:
-        if not cells.get(name):
-            raise AnsibleParserError(f"{file}: line {line}, column {name}: is empty or missing")
-    site = cells["site"]
-    if not _SITE.fullmatch(site):
-        raise AnsibleParserError(
-            f"{file}: line {line}, column site: {site!r} is no site id; use a-z, 0-9 and '-'"
-        )
-    if site in found:
-        raise AnsibleParserError(
-            f"{file}: line {line}, column site: {site!r} already stands in line {found[site]};"
-            " keep one of them"
-        )
