@@ -53,6 +53,35 @@ def test_an_authority_that_exists_signs_and_revokes(tmp_path: Path) -> None:
     assert "certificate revoked" in refused.value.stderr
 
 
+def test_a_list_that_lacks_what_was_revoked_is_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "pki"
+    _ca(folder, "init")
+    before = (folder / "ca.crl").read_bytes()
+    request = _openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                       "-nodes", "-keyout", tmp_path / "key", "-subj", "/CN=x")  # fmt: skip
+    for name in ("bitung-0001", "bitung-0002"):
+        (tmp_path / name).write_text(_ca(folder, "sign", name, given=request).stdout)
+        assert _ca(folder, "revoke", name).stdout == "certificates revoked: 1\n"
+    verify = ("verify", "-CAfile", folder / "ca.pem", "-crl_check", "-CRLfile", folder / "ca.crl")
+
+    def revoked(name: str) -> bool:
+        done = subprocess.run(["openssl", *verify, tmp_path / name],
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        return "certificate revoked" in done.stderr
+
+    for cut in (before, b""):  # off before the list was made, and in the middle of it
+        (folder / "ca.crl").write_bytes(cut)
+        said = _ca(folder, "revoke", "bitung-0001", "--dry-run").stdout
+        assert said == "certificates to revoke: 1\n"
+        assert (folder / "ca.crl").read_bytes() == cut
+        assert _ca(folder, "revoke", "bitung-0001").stdout == "certificates revoked: 1\n"
+        assert revoked("bitung-0001")
+        assert revoked("bitung-0002")
+    made = (folder / "ca.crl").read_bytes()
+    assert _ca(folder, "revoke", "bitung-0001").stdout == "certificates revoked: 0\n"
+    assert (folder / "ca.crl").read_bytes() == made
+
+
 def test_what_is_no_authority_is_refused_and_nothing_is_made_beside_it(tmp_path: Path) -> None:
     other = _existing(tmp_path / "other")
     folder = _existing(tmp_path / "pki")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import time
@@ -104,17 +105,23 @@ class Authority:
         return outgoing.read_text()
 
     def revoke(self, name: str, but: str, dry: bool) -> int:
-        """Revoke the valid certificates of a name, that of serial `but` left out; how many."""
+        """Revoke the valid certificates of a name, that of serial `but` left out; how many.
+
+        What a run that was cut off revoked, and the list does not have, is among them.
+        """
         rows = [row.split("\t") for row in (self._folder / "index.txt").read_text().splitlines()]
         serials = [row[3] for row in rows if row[0] == "V" and row[5] == f"/CN={name}"]
         serials = [serial for serial in serials if serial != but]
+        listed = self._listed()
+        late = [row for row in rows if row[0] == "R" and _lasts(row[1]) and row[3] not in listed]
+        count = len(serials) + sum(row[5] == f"/CN={name}" for row in late)
         if dry:
-            return len(serials)
+            return count
         for serial in serials:
             self._ca("-revoke", self._folder / "certs" / f"{serial}.pem")
-        if serials:
+        if serials or late:
             self._renew_list()
-        return len(serials)
+        return count
 
     def _check_pair(self, cert: Path) -> None:
         """An authority that exists must be one, and the key its own."""
@@ -128,11 +135,19 @@ class Authority:
         if "CA:TRUE" not in (self._openssl("x509", "-in", cert, "-noout", "-text") or ""):
             raise CaError(f"{cert}: is no authority's (CA:TRUE); bring one that may sign")
 
+    def _listed(self) -> set[str]:
+        """The serials that the list has; none where it is no list."""
+        crl = self._folder / "ca.crl"
+        said = self._openssl("crl", "-in", crl, "-noout", "-text", refuse=False) or ""
+        return set(re.findall(r"Serial Number: ([0-9A-F]+)", said))
+
     def _renew_list(self) -> None:
+        unfinished = self._folder / "ca.crl.new"
         self._ca(
             *("-gencrl", "-crldays", str(_CRL_DAYS), "-crl_lastupdate", _a_day_ago()),
-            *("-out", self._folder / "ca.crl"),
+            *("-out", unfinished),
         )
+        unfinished.replace(self._folder / "ca.crl")
 
     def _ca(self, *arguments: str | Path, usage: str = "clientAuth", more: str = "") -> None:
         config = self._folder / "openssl.cnf"
@@ -147,6 +162,12 @@ class Authority:
             return None
         said = done.stderr.strip().splitlines()
         raise CaError(f"openssl {arguments[0]} in {self._folder}: {said[-1] if said else 'failed'}")
+
+
+def _lasts(until: str) -> bool:
+    """Whether a time of index.txt, with two digits for a year before 2050, is to come."""
+    whole = until if len(until) == len("20500101000000Z") else f"20{until}"
+    return whole > time.strftime("%Y%m%d%H%M%SZ", time.gmtime())
 
 
 def _a_day_ago() -> str:
