@@ -138,7 +138,7 @@ class Town:
         Raises:
             AssertionError: another exit code than expected; with the journals of all machines.
         """
-        command = [str(_ansible() / "ansible-playbook"), "-i", str(self.inventory), book]
+        command = [str(ansible() / "ansible-playbook"), "-i", str(self.inventory), book]
         done = subprocess.run(
             self._controller.within(*command, *arguments),
             cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL,
@@ -150,7 +150,7 @@ class Town:
 
     def cut_off(self, book: str, *arguments: str, when: Callable[[], bool]) -> None:
         """Run a playbook, and take the controller away as soon as `when` holds."""
-        command = [str(_ansible() / "ansible-playbook"), "-i", str(self.inventory), book]
+        command = [str(ansible() / "ansible-playbook"), "-i", str(self.inventory), book]
         said = self.folder / "cut-off.log"
         with said.open("w") as out:
             process = subprocess.Popen(
@@ -293,7 +293,7 @@ def changed(said: str) -> list[str]:
     return found
 
 
-def _ansible() -> Path:
+def ansible() -> Path:
     """Ansible in an environment of its own, made once."""
     folder = CACHE / "ansible"
     with making("ansible"):
@@ -312,7 +312,7 @@ def _environment(folder: Path) -> dict[str, str]:
         **os.environ,
         # Every town has the same addresses: a connection kept open must not lead into another one.
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
-        "PATH": f"{_ansible()}:{os.environ['PATH']}",
+        "PATH": f"{ansible()}:{os.environ['PATH']}",
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCALHOST_WARNING": "0",
