@@ -62,3 +62,12 @@ def test_a_new_key_is_made_where_the_command_line_asks_for_it(identity: Identity
     assert identity.play("-e", "pki_new_key=false") == []
     assert identity.play("-e", "pki_new_key=true")
     assert not {*before} & {*identity.files()}
+
+
+def test_what_was_revoked_does_not_last_and_its_key_goes_with_it(identity: Identity) -> None:
+    before = identity.files()
+    revoke = [sys.executable, str(_ROLE / "files/ca.py"), str(identity.authority), "revoke", _SITE]
+    subprocess.run(revoke, check=True, capture_output=True)
+    assert identity.play()
+    assert not {*before} & {*identity.files()}
+    assert identity.play() == []
