@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.net import sh
+
 _ANSIBLE = Path(__file__).parents[2] / "deploy" / "ansible"
 _waves = runpy.run_path(str(_ANSIBLE / "filter_plugins" / "pantau_waves.py"))["pantau_waves"]
 _TRIAL = _ANSIBLE / "roles" / "agent" / "files" / "trial.py"
@@ -121,6 +123,35 @@ def test_a_release_is_at_fault_where_the_centre_answers_twice_and_confirms_nothi
     assert said in (tmp_path / "verdict.json").read_text()
     assert went == ([] if confirmed else ["0.1.0"])
     assert not (tmp_path / "record.json").exists()
+
+
+@pytest.mark.needs_root
+def test_a_power_cut_after_a_release_proved_itself_brings_no_trial_back(tmp_path: Path) -> None:
+    image, card, later = tmp_path / "card.img", tmp_path / "card", tmp_path / "later"
+    sh("truncate", "-s", "16M", str(image))
+    sh("mkfs.ext4", "-q", str(image))
+    card.mkdir()
+    later.mkdir()
+    sh("mount", "-o", "loop,noatime,commit=1800", str(image), str(card))  # as pantau-card does
+    try:
+        trial = runpy.run_path(str(_TRIAL))
+        record = card / "record.json"
+        known = trial["_watch"].__globals__
+        known |= {
+            "_RECORD": record, "_VERDICT": card / "verdict.json",
+            "_agent": lambda: trial["Agent"]("active", "", "connected; the centre confirms", _NEW),
+        }  # fmt: skip
+        trial["_write"](record, {"old": "0.1.0", "new": "0.2.0", "within_s": 60.0})
+        assert trial["_watch"]() == 0
+        sh("cp", str(image), f"{image}.cut")  # the power is cut now
+    finally:
+        sh("umount", str(card))
+    sh("mount", "-o", "loop", f"{image}.cut", str(later))
+    try:
+        assert (later / "verdict.json").exists()
+        assert not (later / "record.json").exists()
+    finally:
+        sh("umount", str(later))
 
 
 def test_all_that_a_play_writes_beside_the_release_is_kept_for_the_way_back() -> None:

@@ -196,6 +196,7 @@ def _end(record: Record, *, proved: bool, said: str) -> None:
     with suppress(OSError):
         _write(_VERDICT, {"version": record.new, "proved": proved, "said": said})
     _RECORD.unlink()
+    os.sync()  # else a power cut within half an hour brings it back, and the old release
     print(said)
 
 
