@@ -219,11 +219,21 @@ def test_images_that_the_disk_has_no_room_for_are_refused_before_the_first(
 ) -> None:
     image, new = tmp_path / "vendor.img", tmp_path / "new.img"
     image.write_bytes(bytes(2**20))
-    done = _run("write", {**wanted, "card": str(new), "image": str(image), "copies": 10**9})
+    done = _run("look", {**wanted, "card": str(new), "image": str(image), "copies": 10**9})
     assert f"{_SITE}: {tmp_path} has " in done.stderr
     assert "1000000000 images need " in done.stderr
     assert "make room, set flash_out to another disk, or flash fewer at a time" in done.stderr
     assert not new.exists()
+
+
+def test_a_box_that_was_accepted_is_not_refused_at_a_later_card(
+    wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    # The images before it have taken the room that was there for all.
+    image, new = tmp_path / "vendor.img", tmp_path / "new.img"
+    image.write_bytes(bytes(2**20))
+    done = _run("write", {**wanted, "card": str(new), "image": str(image), "copies": 10**9})
+    assert "holds no partition with ext4" in done.stderr, "what is looked at after the room"
 
 
 def test_a_card_that_another_run_still_writes_is_left_to_it(wanted: dict[str, Any]) -> None:
