@@ -74,6 +74,26 @@ def test_a_wrong_list_names_line_site_and_mend(tmp_path: Path, rows: str, fault:
     assert fault in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("site,card\nKöta,\n".encode("latin-1"), "not CSV in UTF-8: "),
+        (f"site,card\n{_SITE},\n".encode("utf-16"), "not CSV in UTF-8: "),
+        (f"site,card\n{_SITE},{'x' * 200_000}\n".encode(), "not CSV in UTF-8: field larger"),
+        (None, "No such file or directory; correct -e cards=…"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_one_line(
+    tmp_path: Path, content: bytes | None, fault: str
+) -> None:
+    if content is not None:
+        (tmp_path / "cards.csv").write_bytes(content)
+    done = _run("list", _asked(cards="cards.csv", here=str(tmp_path), image="/vendor.img"))
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"{tmp_path}/cards.csv: {fault}")
+
+
 def test_a_card_that_is_not_there_needs_an_image() -> None:
     assert "mount the card, or name -e image=" in _run("list", _asked(site=_SITE)).stderr
 
@@ -270,6 +290,9 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused(wanted: dict[str, Any]) -
         ({"wifi": {"ssid": "a", "country": "id"}}, "wifi.country is two capital letters"),
         ({"wifi": {"ssid": "a\nb"}}, "wifi.ssid holds a control character"),
         ({"lte": {}}, "lte.apn is missing"),
+        ({"ethernet": "dhcp"}, "ethernet is no table; write ethernet: {}"),
+        ({"wifi": True}, "wifi is no table; write wifi: {}"),
+        (["ethernet"], "pantau_network is no table; write {ethernet: {}}"),
     ],
 )
 def test_a_network_that_no_system_would_take_is_refused(

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         print(err, file=sys.stderr)
         return 1
     except _FAULTS as err:
-        print(f"{wanted.get('site', 'card')}: {err}", file=sys.stderr)
+        print(f"{wanted.get('site') or 'card'}: {err}", file=sys.stderr)
         return 1
     print(json.dumps(told))
     return 0
@@ -202,15 +202,20 @@ def _sites(words: str, groups: dict[str, list[str]]) -> list[str]:
 
 def _rows(file: Path) -> list[tuple[str, str, str]]:
     """Place, site and card of each line."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        if "site" not in (reader.fieldnames or ()):
-            raise CardError(f"{file}: its first line must be site,card")
-        return [
-            (f"{file}: line {reader.line_num}: ", (row["site"] or "").strip(),
-             (row.get("card") or "").strip())
-            for row in reader
-        ]  # fmt: skip
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            if "site" not in (reader.fieldnames or ()):
+                raise CardError(f"{file}: its first line must be site,card")
+            return [
+                (f"{file}: line {reader.line_num}: ", (row["site"] or "").strip(),
+                 (row.get("card") or "").strip())
+                for row in reader
+            ]  # fmt: skip
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise CardError(f"{file}: not CSV in UTF-8: {err}; save it so") from None
+    except OSError as err:
+        raise CardError(f"{file}: {err.strerror}; correct -e cards=…") from None
 
 
 def _archive(wanted: dict[str, Any], found: System) -> Path:

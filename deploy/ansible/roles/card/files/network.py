@@ -40,10 +40,15 @@ def checked(network: dict[str, Any]) -> dict[str, dict[str, Any]]:
     Raises:
         NetworkError: an unknown key or a value that no system would take.
     """
-    links = {kind: dict(values or {}) for kind, values in (network or {"ethernet": {}}).items()}
-    for kind, values in links.items():
+    if not isinstance(network or {}, dict):
+        raise NetworkError("pantau_network is no table; write {ethernet: {}}")
+    links: dict[str, dict[str, Any]] = {}
+    for kind, given in (network or {"ethernet": {}}).items():
         if kind not in _KEYS:
             raise NetworkError(f"{kind} is unknown; take {', '.join(_KEYS)}")
+        if not isinstance(given or {}, dict):
+            raise NetworkError(f"{kind} is no table; write {kind}: {{}}, with its keys within")
+        links[kind] = values = dict(given or {})
         for key in values:
             if key not in _KEYS[kind]:
                 known = ", ".join(sorted(_KEYS[kind]))
