@@ -293,6 +293,7 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused(wanted: dict[str, Any]) -
         ({"ethernet": "dhcp"}, "ethernet is no table; write ethernet: {}"),
         ({"wifi": True}, "wifi is no table; write wifi: {}"),
         (["ethernet"], "pantau_network is no table; write {ethernet: {}}"),
+        ({"ethernet": {"dns": "192.168.1.1"}}, "ethernet.dns is no list; write \\[192.168.1.1]"),
     ],
 )
 def test_a_network_that_no_system_would_take_is_refused(
@@ -300,6 +301,29 @@ def test_a_network_that_no_system_would_take_is_refused(
 ) -> None:
     with pytest.raises(_NETWORK["NetworkError"], match=fault):
         _NETWORK["checked"](network)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("lte", "pin", 0),  # 0000
+        ("lte", "pin", 83),  # 0123
+        ("lte", "apn", 1.5),
+        ("lte", "user", True),
+        ("wifi", "password", 1402433619),  # 012345670123
+        ("wifi", "ssid", False),  # off
+        ("wifi", "country", False),  # NO
+        ("ethernet", "address", 10),
+        ("ethernet", "dns", [8]),
+    ],
+)
+def test_what_yaml_takes_for_something_else_than_a_text_is_refused(
+    kind: str, key: str, value: object
+) -> None:
+    given = {"wifi": {"ssid": "a"}, "lte": {"apn": "a"}}.get(kind, {})
+    complaint = f"{kind}.{key} is a number or a switch to YAML; put it in quotes"
+    with pytest.raises(_NETWORK["NetworkError"], match=complaint):
+        _NETWORK["checked"]({kind: {**given, key: value}})
 
 
 _WIFI = {"wifi": {"ssid": "Kantor; 1", "password": " a\\b 12345"}}

@@ -53,8 +53,9 @@ def checked(network: dict[str, Any]) -> dict[str, dict[str, Any]]:
             if key not in _KEYS[kind]:
                 known = ", ".join(sorted(_KEYS[kind]))
                 raise NetworkError(f"{kind}.{key} is unknown; take {known}")
+        _check_texts(kind, values)
         for key in ("ssid", "password", "apn", "user", "pin"):
-            values[key] = str(values.get(key) or "")
+            values[key] = values.get(key) or ""
             if any(ord(letter) < 32 for letter in values[key]):
                 raise NetworkError(f"{kind}.{key} holds a control character; take it out")
         _check_addresses(kind, values)
@@ -144,13 +145,23 @@ def _supplicant(wifi: dict[str, Any]) -> str:
     )
 
 
+def _check_texts(kind: str, values: dict[str, Any]) -> None:
+    """Without quotes 0123 is 83 to YAML, and NO is false: nobody knows any more what was meant."""
+    for key, value in values.items():
+        if key == "dns" and not isinstance(value or [], list):
+            raise NetworkError(f"{kind}.dns is no list; write [192.168.1.1]")
+        texts = value or [] if key == "dns" else [value]
+        if not all(one is None or isinstance(one, str) for one in texts):
+            raise NetworkError(f"{kind}.{key} is a number or a switch to YAML; put it in quotes")
+
+
 def _check_addresses(kind: str, values: dict[str, Any]) -> None:
     try:
         if values.get("address"):
-            if "/" not in str(values["address"]):
+            if "/" not in values["address"]:
                 raise NetworkError(f"{kind}.address needs its length, such as 192.168.1.20/24")
-            net = ipaddress.IPv4Interface(str(values["address"])).network
-            if values.get("gateway") and ipaddress.IPv4Address(str(values["gateway"])) not in net:
+            net = ipaddress.IPv4Interface(values["address"]).network
+            if values.get("gateway") and ipaddress.IPv4Address(values["gateway"]) not in net:
                 raise NetworkError(f"{kind}.gateway is not within {net}; correct one of the two")
         elif values.get("gateway"):
             raise NetworkError(f"{kind}.gateway stands there without address; DHCP brings its own")
@@ -163,7 +174,7 @@ def _check_addresses(kind: str, values: dict[str, Any]) -> None:
 def _check_wifi(wifi: dict[str, Any] | None) -> None:
     if wifi is None:
         return
-    wifi["country"] = str(wifi.get("country") or "ID")
+    wifi["country"] = wifi.get("country") or "ID"
     if not re.fullmatch("[A-Z]{2}", wifi["country"]):
         raise NetworkError("wifi.country is two capital letters, such as ID")
     if not 1 <= len(wifi["ssid"].encode()) <= 32:
