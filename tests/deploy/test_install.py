@@ -128,6 +128,17 @@ def test_every_table_of_the_agent_can_be_set_and_a_wrong_key_stops_the_play(town
     assert town.on(site, "systemctl", "is-active", "pantau-agent").strip() == "active"
 
 
+def test_a_wrong_key_for_ingest_stops_the_play_and_the_centre_runs_on(town: Town) -> None:
+    before = town.on("centre", "cat", "/etc/pantau/server.toml")
+    process = town.on("centre", "systemctl", "show", "-P", "MainPID", "pantau-ingest")
+    wrong = json.dumps({"server_further_toml": "[health]\nofline_confirm_s = 2\n"})
+    said = " ".join(town.play("site.yml", "--limit", "centre", "-e", wrong, expect=2).split())
+    assert "health.ofline_confirm_s: unknown key; [health] takes" in said
+    assert town.on("centre", "cat", "/etc/pantau/server.toml") == before
+    assert "tried" not in town.on("centre", "ls", "/etc/pantau")
+    assert town.on("centre", "systemctl", "show", "-P", "MainPID", "pantau-ingest") == process
+
+
 def test_a_killed_agent_comes_back(town: Town) -> None:
     town.on(SITES[1], "systemctl", "kill", "-s", "KILL", "pantau-agent")
     checked = town.play("agent.yml", "--limit", SITES[1])
@@ -146,14 +157,36 @@ def test_a_machine_that_is_another_site_is_left_alone(town: Town) -> None:
     assert recap(said)[SITES[1]]["changed"] == 0
 
 
-def test_a_site_named_twice_stops_the_play_before_it_begins(town: Town) -> None:
+@pytest.mark.parametrize(
+    ("book", "column", "row", "fault"),
+    [
+        (
+            "agent.yml",
+            "",
+            f"{SITES[0]},C,Maesa,Telkom",
+            "column site: 'bitung-0001' already stands",
+        ),
+        ("site.yml", ",latitude", "bitung-0003,C,Maesa,Telkom,91.4", "column latitude: '91.4' is"),
+        (
+            "site.yml",
+            ",timezone",
+            "bitung-0003,C,Maesa,Telkom,Asia/Makasar",
+            "column timezone: 'As",
+        ),
+        ("site.yml", "", "bitung-0003,C,Maesa,Telkom,eleventh", "after column isp: 5 cells, but"),
+    ],
+)
+def test_a_list_with_a_fault_stops_the_play_before_it_begins(
+    town: Town, book: str, column: str, row: str, fault: str
+) -> None:
     file = town.inventory / "sites.csv"
     right = file.read_text()
-    file.write_text(right + right.splitlines()[1] + "\n")
+    header, *rows = right.splitlines()
+    rows = [f"{one}," if column else one for one in rows]
+    file.write_text("\n".join([f"{header}{column}", *rows, row, ""]))
     try:
-        said = town.play("agent.yml", expect=1)
+        said = town.play(book, expect=1)
     finally:
         file.write_text(right)
     assert "PLAY RECAP" not in said
-    line = f"line 4, column site: '{SITES[0]}' already stands in line 2; keep one of them"
-    assert line in " ".join(town.complaints.split()), town.complaints
+    assert f"sites.csv: line 4, {fault}" in " ".join(town.complaints.split()), town.complaints
