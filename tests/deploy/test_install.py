@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.releases import UNHEARD, number
 from tests.deploy.town import SITES, Town, changed, recap
 from tests.wait import until
 
@@ -143,6 +144,37 @@ def test_a_killed_agent_comes_back(town: Town) -> None:
     town.on(SITES[1], "systemctl", "kill", "-s", "KILL", "pantau-agent")
     checked = town.play("agent.yml", "--limit", SITES[1])
     assert f"{SITES[1]}: commissioned, online" in checked
+
+
+def test_a_device_that_the_centre_hears_no_reading_of_is_not_commissioned(town: Town) -> None:
+    site = SITES[1]
+    town.on(site, "systemctl kill -s KILL pantau-agent && systemctl stop pantau-agent")
+    until(lambda: _status(town, site) == "offline", _BACK_S, "the site to be told offline")
+    [module] = UNHEARD
+    [source] = town.machines[site].root.glob(f"opt/pantau/{number()}/lib/*/site-packages/{module}")
+    right = source.read_text()
+    source.write_text(right + UNHEARD[module])
+    try:
+        town.on(site, "systemctl start pantau-agent")
+        asked = ("agent.yml", "--limit", site, "-e", "commission_within_s=20")
+        said = town.play(*asked, expect=2)
+    finally:
+        source.write_text(right)
+    words = " ".join(said.split())
+    assert f"{site}: NOT commissioned: the centre has not heard it within 20 s" in words, said
+    assert "look at: journalctl -u pantau-agent on the device" in words
+    assert changed(said) == []
+
+    town.on(site, "systemctl restart pantau-agent")
+    assert f"{site}: commissioned, online" in " ".join(
+        town.play("agent.yml", "--limit", site).split()
+    )
+
+
+def _status(town: Town, site: str) -> str:
+    """What the operator sees of a site."""
+    status = json.loads(town.on("centre", "pantau", "status", "--json"))
+    return str(next(row["status"] for row in status["sites"] if row["site"] == site))
 
 
 def test_a_machine_that_is_another_site_is_left_alone(town: Town) -> None:
