@@ -5,13 +5,15 @@
 The controller needs a package index for this, the machines never: they install from the archive
 alone, with each file checked against its hash, and compile nothing. What goes in are the releases
 that the tests ran with (constraints.txt). An archive that is there is kept (its name holds the
-version); `--again` builds it anew. Prints "built" or "kept", and the file.
+version); `--again` builds it anew, and from the same sources comes the same archive, byte for byte:
+a machine takes no other archive of a version that it has. Prints "built" or "kept", and the file.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -25,6 +27,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = ("agent", "server", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 _GLIBC = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux_2_5")
 _AS_TESTED = _ROOT / "constraints.txt"
+_DATED = "946684800"
+"""All that is built bears one date, and no machine's umask: 2000-01-01."""
 _PIP = "pip == 24.3.1"
 """Goes along, so that a machine needs nothing but Python itself."""
 
@@ -71,7 +75,7 @@ def lock(wheels: Path) -> str:
 
 
 def _copy_sources(folder: Path) -> None:
-    """A copy, so that building leaves nothing in the checkout."""
+    """A copy, so that building leaves nothing in the checkout; with one umask's modes."""
     folder.mkdir()
     for name in _SOURCES:
         source = _ROOT / name
@@ -80,6 +84,8 @@ def _copy_sources(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=leave)
         else:
             shutil.copy2(source, folder / name)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _exchange(wheels: Path, arch: str, python: str) -> None:
@@ -97,12 +103,17 @@ def _exchange(wheels: Path, arch: str, python: str) -> None:
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
+    member.mtime = int(_DATED)
+    member.mode = 0o755 if member.isdir() else 0o644
     return member
 
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--no-input", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    dated = {**os.environ, "SOURCE_DATE_EPOCH": _DATED}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=dated, umask=0o022
+    )
     if done.returncode:
         complaints = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         said = complaints[-1] if complaints else (done.stderr.strip() or "pip failed")

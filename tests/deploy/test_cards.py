@@ -363,4 +363,21 @@ def test_a_release_for_another_machine_is_laid_out_as_its_own_pip_would(
     wheels["install"](archive, folder, "/opt/pantau/0.1.0", "3.11")
     assert (folder / "lib/python3.11/site-packages/agent/__init__.py").exists()
     assert str((folder / "bin/python3").readlink()) == "/usr/bin/python3"
-    assert (folder / ".complete-agent").exists()
+    digest = sha256(archive.read_bytes()).hexdigest()
+    assert (folder / ".complete-agent").read_text().strip() == digest
+
+
+@pytest.mark.parametrize("mark", ["", "0" * 64])
+def test_a_card_that_has_the_version_from_another_archive_is_refused(
+    wanted: dict[str, Any], mark: str
+) -> None:
+    folder = Path(wanted["card"], "opt/pantau/0.1.0")
+    folder.mkdir(parents=True)
+    archive = Path(wanted["artifacts"], "pantau-0.1.0-agent-aarch64-py3.11.tar")
+    (folder / ".complete-agent").write_text(f"{sha256(archive.read_bytes()).hexdigest()}\n")
+    assert _run("look", wanted).returncode == 0
+    (folder / ".complete-agent").write_text(mark)
+    done = _run("write", wanted)
+    assert done.returncode == 1
+    assert f"{_SITE}: has a 0.1.0 of another archive than this {archive.name}; give" in done.stderr
+    assert [path.name for path in folder.iterdir()] == [".complete-agent"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -187,6 +188,31 @@ def test_a_machine_that_is_another_site_is_left_alone(town: Town) -> None:
         wrong.write_text(right)
     assert f"this machine is {SITES[0]}, not {SITES[1]}" in " ".join(said.split())
     assert recap(said)[SITES[1]]["changed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "book", "part"), [(SITES[0], "agent.yml", "agent"), ("centre", "site.yml", "server")]
+)
+def test_a_machine_that_has_the_version_from_another_archive_is_refused(
+    town: Town, name: str, book: str, part: str
+) -> None:
+    [archive] = (town.folder / "artifacts").glob(f"pantau-{number()}-{part}-*.tar")
+    right = archive.read_bytes()
+    mark = f"/opt/pantau/{number()}/.complete-{part}"
+    assert town.on(name, "cat", mark).strip() == hashlib.sha256(right).hexdigest()
+    archive.write_bytes(right + bytes(512))  # built again, of a checkout that changed
+    try:
+        said = town.play(book, "--limit", name, expect=2)
+        archive.write_bytes(right)
+        town.on(name, f"cp {mark} /root/mark && truncate -s 0 {mark}")  # as it was left once
+        unmarked = town.play(book, "--limit", name, expect=2)
+        town.on(name, f"mv /root/mark {mark}")
+    finally:
+        archive.write_bytes(right)
+    for told in (said, unmarked):
+        line = f"{name}: has a {number()} of another archive than this {archive.name}; give the"
+        assert f"{line} checkout a new version in agent/__init__.py" in " ".join(told.split()), told
+        assert recap(told)[name]["changed"] == 0
 
 
 @pytest.mark.parametrize(

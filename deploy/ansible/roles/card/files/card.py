@@ -25,7 +25,7 @@ from typing import Any
 from image import ImageError, System, mounted, system
 from network import NetworkError, checked, nameservers
 from rootfs import Root
-from wheels import WheelError, needed_mb
+from wheels import WheelError, is_there, needed_mb
 
 _FAULTS = (ImageError, NetworkError, WheelError, OSError)
 
@@ -122,7 +122,7 @@ def look(wanted: dict[str, Any]) -> dict[str, object]:
                 " and run build.yml"
             )
         _look_at_root(wanted, Root(root), there, found)
-        has = (root / "opt/pantau" / wanted["version"] / ".complete-agent").exists()
+        has = is_there(archive, root / "opt/pantau" / wanted["version"])
         needed = (0 if has else needed_mb(archive)) + (wanted["spool_mb"] if there.is_dir() else 0)
         if found.free_mb < needed:
             raise CardError(

@@ -68,9 +68,31 @@ def install(archive: Path, folder: Path, at: str, python: str) -> None:
         # Else the agent compiles at each start: the service may not write there.
         there = f"{at}/lib/python{python}/site-packages"
         compileall.compile_dir(packages, quiet=2, ddir=there)
+    (unfinished / ".complete-agent").write_text(f"{_digest(archive)}\n")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
-    (folder / ".complete-agent").touch()
+
+
+def is_there(archive: Path, folder: Path) -> bool:
+    """Whether `folder` is the release of `archive`.
+
+    Raises:
+        WheelError: it is one of the same version that another archive gave.
+    """
+    mark = folder / ".complete-agent"
+    if not mark.exists():
+        return False
+    if mark.read_text().strip() != _digest(archive):
+        raise WheelError(
+            f"has a {folder.name} of another archive than this {archive.name}; give the checkout a"
+            " new version in agent/__init__.py, and run build.yml"
+        )
+    return True
+
+
+def _digest(archive: Path) -> str:
+    with archive.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _wheels(archive: Path) -> list[zipfile.ZipFile]:
