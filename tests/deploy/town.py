@@ -142,7 +142,7 @@ class Town:
         done = subprocess.run(
             self._controller.within(*command, *arguments),
             cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=900, check=False,
+            capture_output=True, text=True, timeout=1800, check=False,
         )  # fmt: skip
         self._judge(book, done, expect)
         self.complaints = done.stderr
@@ -196,7 +196,7 @@ class Town:
         done = subprocess.run(
             self._controller.within("bash", "-euc", commands),
             cwd=cwd, env=_environment(self.folder), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=900, check=False,
+            capture_output=True, text=True, timeout=1800, check=False,
         )  # fmt: skip
         self._judge(commands, done, expect)
         return done.stdout
