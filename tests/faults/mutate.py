@@ -50,8 +50,8 @@ FAULTS = {
     ),
     "reuse a seq": Fault(
         "agent/spool/folder.py",
-        "        newest.torn\n        or not newest.is_original\n",
-        "        not newest.is_original\n",
+        "        or newest.torn\n        or not newest.is_original\n",
+        "        or not newest.is_original\n",
         (
             "tests/agent/test_spool_damage.py",
             f"{_KILLS}::test_a_seq_that_the_server_has_and_a_torn_spool_has_lost_is_never_used_again",
