@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class WrongClock:
     """The clock of one machine, which boots again with it."""
 
     def __init__(self, machine: Machine, ahead_s: float) -> None:
+        assert shutil.which("gcc"), "needs gcc: apt-get install g++"
         root = machine.root
         sh("gcc", "-shared", "-fPIC", "-O1", "-o", str(root / _LIBRARY), str(_SOURCE))
         self._shift = root / _SHIFT

@@ -26,6 +26,8 @@ _ANSIBLE = _ROOT / "deploy" / "ansible"
 _BUILT_FROM = (
     "agent", "server", "setup.cfg", "pyproject.toml", "constraints.txt", "README.md", "LICENSE",
 )  # fmt: skip
+_PROGRAMS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap"}
+"""What it needs of this machine, which `make test-slow` brings; and Debian's packages."""
 _PINNED = "ansible-core==2.19.*"
 _CUT_OFF_S = 180.0
 SITES = ("bitung-0001", "bitung-0002")
@@ -104,6 +106,8 @@ class Town:
         self._controller = Namespace()
 
     def __enter__(self) -> Self:
+        for command, package in _PROGRAMS.items():
+            assert shutil.which(command), f"needs {command}: apt-get install {package}"
         with ExitStack() as stack:
             stack.enter_context(self._controller)
             self._controller.forward()
