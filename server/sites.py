@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from agent.wire import decode_reading, iso
-from server import dates, history, payloads, registry, terms
+from server import dates, history, payloads, registry, sheet, terms
 from server.health import Health
 from server.model import Site, SiteTerm
 from server.show import CommandError, console, local, open_for, table
@@ -52,7 +52,7 @@ def add_arguments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _time(text: str) -> str:
     """A date that can be read; in which zone it is meant, the rows tell."""
     try:
-        dates.instant(text, registry.DEFAULT_TIMEZONE)
+        dates.instant(text, sheet.DEFAULT_TIMEZONE)
     except dates.DateError as err:
         raise argparse.ArgumentTypeError(str(err)) from None
     return text
@@ -67,7 +67,7 @@ def import_csv(args: argparse.Namespace) -> int:
         raise CommandError(f"{args.file}: cannot be read: {err.strerror}") from None
     except UnicodeDecodeError as err:
         raise CommandError(f"{args.file}: not UTF-8 at byte {err.start}; save it so") from None
-    except registry.CsvError as err:
+    except sheet.CsvError as err:
         raise CommandError(f"{args.file}: {err}; nothing was imported") from None
     if args.dry_run:
         changes, unchanged = registry.changes(rows, _standing(args))

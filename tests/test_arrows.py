@@ -102,7 +102,10 @@ ALLOWED: dict[str, set[str]] = {
     "server.payloads": {"server.access_points", "server.health", "server.model", "agent.wire"},
     "server.dates": set(),
     "server.terms": {"server.model"},
-    "server.registry": {"server.dates", "server.terms", "server.model", "agent.wire"},
+    "server.sheet": set(),
+    "server.registry": {
+        *("server.dates", "server.sheet", "server.terms", "server.model", "agent.wire"),
+    },
     "server.maintenance": {"server.dates", "server.model"},
     "server.contracts": {"server.dates", "server.model", "agent.wire"},
     "server.replay": {"server.events", "server.health", "server.model", "agent.wire"},
@@ -177,8 +180,8 @@ ALLOWED: dict[str, set[str]] = {
     # The fleet's sites send as agents do, by the agent's own decisions.
     "server.fleet": {
         *("agent.measured", "agent.publish", "agent.schedule", "agent.spool", "agent.window"),
-        *("server.config", "server.mqtt", "server.registry", "server.show", "server.model"),
-        "agent.wire",
+        *("server.config", "server.mqtt", "server.registry", "server.sheet", "server.show"),
+        *("server.model", "agent.wire"),
     },
     # Wiring, and what people look at.
     "server.witness": {"server.config", "server.notify", "server.model", "server.store"},
@@ -216,7 +219,7 @@ PURE = (
     *("server.fits", "server.groups", "server.grouping", "server.review", "server.timeline"),
     *("server.voice", "server.untried"),
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
-    *("server.dates", "server.terms", "server.registry"),
+    *("server.dates", "server.sheet", "server.terms", "server.registry"),
     *("server.maintenance", "server.rules", "server.contracts", "server.replay"),
     "server.inforce",
     *("server.gap", "server.live", "agent.publish.drain", "agent.publish.pace"),
@@ -231,7 +234,7 @@ PURE_MAY_IMPORT = {
 }
 CLOCKS = {"now", "utcnow", "today", "uuid1", "uuid4", "getnode"}
 """Calls of these names are refused in a pure module, whatever they are called on."""
-STDLIB_ONLY = ("server.model",)
+STDLIB_ONLY = ("server.model", "server.sheet")
 
 
 def _modules() -> dict[str, Path]:

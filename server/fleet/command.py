@@ -26,7 +26,7 @@ from server.fleet.fleet import in_memory
 from server.fleet.story import Story
 from server.fleet.worker import Share, shares, work
 from server.model import Site
-from server.registry import CsvError
+from server.sheet import CsvError
 from server.show import CommandError, UsageError
 
 _SITES_A_PROCESS = 3000

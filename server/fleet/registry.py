@@ -16,7 +16,7 @@ def read(text: str, now: float) -> list[Site]:
     """The sites of a sites.csv, by their newest rows.
 
     Raises:
-        registry.CsvError: a row is no good.
+        sheet.CsvError: a row is no good.
     """
     return list({row.site.id: row.site for row in registry.parse(text, now)}.values())
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from server import sheet
 from tests.server.test_registry import BROKEN, EXAMPLE, FILES, NOW
 
 _SCRIPT = Path(__file__).parents[2] / "deploy" / "ansible" / "sites_csv.py"
@@ -49,7 +50,7 @@ def test_what_the_import_takes_is_taken(tmp_path: Path) -> None:
     full = (
         "bitung-01, Pasar ,Maesa,Telkom,c,-1.5,180,,x,y,10.8.0.23,ap-1 ap-2,2024-04-01,2100-01-01"
     )
-    text = "\r\n".join([",".join(_LIST["COLUMNS"]), "", full, ""])
+    text = "\r\n".join([",".join(sheet.COLUMNS), "", full, ""])
     file.write_text(f"\ufeff{text}", newline="")
     [row] = _LIST["rows"](file, NOW)
     assert row["name"] == "Pasar"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from server import dates, registry
+from server import dates, registry, sheet
 from server.model import Site, SiteTerm
-from server.registry import CsvError
+from server.sheet import CsvError
 
 FILES = Path(__file__).parent / "csv"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sites.csv"
@@ -70,7 +70,7 @@ def test_these_all_say_the_same(text: str) -> None:
 
 
 def test_every_column_is_taken_over() -> None:
-    text = ",".join(registry.COLUMNS) + (
+    text = ",".join(sheet.COLUMNS) + (
         '\nbitung-01,"Pasar, Girian",Girian,Telkom,20 Mbps,1.4432,-125.18,Asia/Jayapura,fibre,PLN 3'
         ",10.8.0.23,ap-1 ap-2,,"
     )
