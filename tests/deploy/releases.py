@@ -43,6 +43,12 @@ def number() -> str:
     return _NOW
 
 
+def archive(artifacts: Path, part: str) -> Path:
+    """What was built of this tree for machines of this kind; those of others may lie beside it."""
+    [built] = artifacts.glob(f"pantau-{_NOW}-{part}-{platform.machine()}-*.tar")
+    return built
+
+
 def another(
     artifacts: Path, new: str, further: dict[str, str] | None = None, *, part: str = "agent"
 ) -> None:
@@ -54,7 +60,7 @@ def another(
         further: what stands at the end of a file in addition, by its path.
         part: `agent` or `server`.
     """
-    built = next(artifacts.glob(f"pantau-{_NOW}-{part}-{platform.machine()}-*.tar"))
+    built = archive(artifacts, part)
     with tempfile.TemporaryDirectory() as scratch:
         wheels = Path(scratch)
         with tarfile.open(built) as tar:

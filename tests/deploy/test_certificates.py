@@ -6,7 +6,6 @@ The tests follow one town through its life: each goes on from where the one befo
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import subprocess
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.processes import CommandLines
-from tests.deploy.releases import number
+from tests.deploy.releases import archive, number
 from tests.deploy.stolen import (
     admissions,
     is_let_in,
@@ -276,9 +275,8 @@ def short_of_everything(town: Town) -> Iterator[None]:
 @pytest.mark.usefixtures("short_of_everything")
 def test_each_site_that_does_not_fit_is_told_why_and_left_as_it_was(town: Town) -> None:
     # A release that is nowhere yet: not even that may reach a device.
-    (archive,) = (town.folder / "artifacts").glob(f"pantau-*-agent-{platform.machine()}-*.tar")
-    version = archive.name.split("-")[1]
-    shutil.copy(archive, archive.with_name(archive.name.replace(version, "9.9.9", 1)))
+    built = archive(town.folder / "artifacts", "agent")
+    shutil.copy(built, built.with_name(built.name.replace(number(), "9.9.9", 1)))
     said = town.play(
         "agent.yml", "--limit", ",".join(_REFUSED), "-e", "pantau_version=9.9.9", expect=2
     )
@@ -322,7 +320,7 @@ def test_an_authority_that_has_expired_stops_the_play(town: Town) -> None:
 def test_a_centre_that_does_not_fit_stops_the_play_before_anything_changes(
     town: Town, given: str, complaint: str
 ) -> None:
-    [built] = (town.folder / "artifacts").glob(f"pantau-{number()}-server-*.tar")
+    built = archive(town.folder / "artifacts", "server")
     built.with_name(built.name.replace(number(), "9.9.9", 1)).touch()
     # No index at all: one that does not answer is asked for minutes.
     (town.machines["centre"].root / "etc/apt/sources.list").write_text("")

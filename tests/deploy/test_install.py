@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.releases import UNHEARD, number
+from tests.deploy.releases import UNHEARD, archive, number
 from tests.deploy.town import SITES, Town, changed, recap
 from tests.wait import until
 
@@ -61,8 +61,8 @@ def test_the_operator_sees_both_sites_online(town: Town) -> None:
 
 def test_what_a_machine_installs_are_the_releases_that_the_tests_ran_with(town: Town) -> None:
     tested = {line.strip() for line in Path("constraints.txt").read_text().splitlines()}
-    for archive in (town.folder / "artifacts").glob("*.tar"):
-        with tarfile.open(archive) as tar:
+    for each in (town.folder / "artifacts").glob("*.tar"):
+        with tarfile.open(each) as tar:
             lock = tar.extractfile("./requirements.lock")
             assert lock is not None
             pinned = [line.decode().split()[0] for line in lock if not line.startswith(b"pantau==")]
@@ -192,21 +192,21 @@ def test_a_machine_that_is_another_site_is_left_alone(town: Town) -> None:
 def test_a_machine_that_has_the_version_from_another_archive_is_refused(
     town: Town, name: str, book: str, part: str
 ) -> None:
-    [archive] = (town.folder / "artifacts").glob(f"pantau-{number()}-{part}-*.tar")
-    right = archive.read_bytes()
+    built = archive(town.folder / "artifacts", part)
+    right = built.read_bytes()
     mark = f"/opt/pantau/{number()}/.complete-{part}"
     assert town.on(name, "cat", mark).strip() == hashlib.sha256(right).hexdigest()
-    archive.write_bytes(right + bytes(512))  # built again, of a checkout that changed
+    built.write_bytes(right + bytes(512))  # built again, of a checkout that changed
     try:
         said = town.play(book, "--limit", name, expect=2)
-        archive.write_bytes(right)
+        built.write_bytes(right)
         town.on(name, f"cp {mark} /root/mark && truncate -s 0 {mark}")  # as it was left once
         unmarked = town.play(book, "--limit", name, expect=2)
         town.on(name, f"mv /root/mark {mark}")
     finally:
-        archive.write_bytes(right)
+        built.write_bytes(right)
     for told in (said, unmarked):
-        line = f"{name}: has a {number()} of another archive than this {archive.name}; give the"
+        line = f"{name}: has a {number()} of another archive than this {built.name}; give the"
         assert f"{line} checkout a new version in agent/__init__.py" in " ".join(told.split()), told
         assert recap(told)[name]["changed"] == 0
 
