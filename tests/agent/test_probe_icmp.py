@@ -115,7 +115,7 @@ def test_neither_kind_of_socket_permitted_is_one_clear_error(lone: Namespace) ->
     lone.run("sysctl", "-qw", f"net.ipv4.ping_group_range={NOBODY}")
     code = "from agent.probes.icmp import Prober\nProber({'world': ('127.0.0.1',)})"
     done = subprocess.run(
-        lone.within("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all",
+        lone.within("setpriv", "--bounding-set=-net_raw", "--inh-caps=-all",
                     sys.executable, "-c", code),
         env=child_environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
