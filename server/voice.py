@@ -1,12 +1,12 @@
 """Whether an incident speaks: which letters its newest revision puts at the broker. Pure.
 
 Rules
- 1. An incident that another stands for (`group`) is silent. If its alert stands, one
-    revision that names the group is published, and the topic is cleared.
- 2. So is one that announced work covers (`maintenance`); where it outlasts the work, it
-    speaks then.
- 3. One that is held, because a group may still take it over, is silent so far.
- 4. All others speak. A group speaks once for every district and ISP that it touches.
+ 1. An incident that another stands for (`group`) is silent, and so is one that announced
+    work covers (`maintenance`). What outlasts the other, or the work, speaks then.
+ 2. One that is held, because a group may still take it over, is silent so far.
+ 3. All others speak. A group speaks once for every district and ISP that it touches.
+ 4. What was told once is told to its end, whatever covers it meanwhile: its revisions say
+    what does. Who pairs alerts by their id is left with none that never ended.
  5. What was never told is not told when it ends, either; the ledger has it.
  6. What becomes known of one that ended earlier is told while its alert still stands. Once
     that was cleared it does not come back.
@@ -38,14 +38,8 @@ def speak(incident: Incident, *, held: bool, cleared: bool = False) -> Spoken:
         held: a group may still take it over.
         cleared: its alert stood resolved, and was cleared since.
     """
-    if cleared:
-        return Spoken(incident, [])
-    if incident.firing and (incident.group is not None or incident.maintenance):
-        if not incident.told:
-            return Spoken(incident, [])
-        clearing = [(topic, b"") for topic, _ in letters(incident)]
-        return Spoken(replace(incident, told=False), [*letters(incident), *clearing])
-    if not incident.told and (held or not incident.firing):
+    covered = incident.group is not None or incident.maintenance
+    if cleared or (not incident.told and (held or covered or not incident.firing)):
         return Spoken(incident, [])
     return Spoken(replace(incident, told=True), letters(incident))
 

@@ -132,8 +132,7 @@ def after(
         yield "early", f"{name}, which never ended"
     elif resolved < ended - EARLY_S:
         yield "early", f"{name}, {ended - resolved:.0f} s before its end"
-    # One that a group took over is cleared, and its end is not told.
-    untold = heard and heard[-1].alert["status"] == "firing" and not _covered(incident, heard)
+    untold = heard and heard[-1].alert["status"] == "firing"
     if untold and over_by(resolved, LATE_S, watch.absences) < watch.ends:
         yield "unresolved", f"{name}, in the ledger it is and nobody was told"
 

@@ -33,6 +33,12 @@ def alerts(centre: Centre) -> list[str]:
     return found
 
 
+def covered(centre: Centre) -> list[tuple[str, bool]]:
+    """The kinds of the alerts that stand, each with whether announced work covers it."""
+    found = [body for topic, body in centre.retained().items() if "alerts/" in topic]
+    return [(body["kind"], body["maintenance"]) for body in found]
+
+
 def published(centre: Centre) -> int:
     """How many letters there have been on topics of alerts."""
     return sum("alerts/" in letter.topic for letter in centre.store.outbox(0))
@@ -104,7 +110,9 @@ def test_work_that_is_cancelled_ends_at_once(tmp_path: Path) -> None:
     assert alerts(centre) == [Kind.SITE_OFFLINE]
 
 
-def test_an_alert_that_stands_when_the_work_begins_says_so_and_is_cleared(tmp_path: Path) -> None:
+def test_an_alert_that_stands_when_the_work_begins_says_so_and_is_told_to_its_end(
+    tmp_path: Path,
+) -> None:
     centre, device = Centre(tmp_path, MINE), Device()
     centre.hears(device.live(1000.0))
     passes(centre, 1200.0)
@@ -114,11 +122,14 @@ def test_an_alert_that_stands_when_the_work_begins_says_so_and_is_cleared(tmp_pa
     assert alerts(centre) == [Kind.SITE_OFFLINE]
     passes(centre, 2000.0)
 
-    assert alerts(centre) == []
     [incident] = centre.incidents()
     assert incident.why == "announced work goes on: m1"
-    said = [one for one in centre.store.outbox(0) if "alerts/" in one.topic and one.payload]
-    assert b'"maintenance":true' in said[-1].payload
+    [said] = [payload for topic, payload in centre.retained().items() if "alerts/" in topic]
+    assert (said["status"], said["maintenance"]) == ("firing", True)
+
+    centre.hears(device.live(2050.0))
+    [said] = [payload for topic, payload in centre.retained().items() if "alerts/" in topic]
+    assert said["status"] == "resolved"
 
 
 def test_work_is_followed_also_when_ingest_was_away_at_its_begin_or_its_end(
@@ -131,13 +142,13 @@ def test_work_is_followed_also_when_ingest_was_away_at_its_begin_or_its_end(
     centre.restart()
 
     centre.ingest.refresh_registry(3000.0)
-    assert alerts(centre) == []
+    assert covered(centre) == [(Kind.SITE_OFFLINE, True)]
     assert centre.standing()[STATE]["maintenance"] is True
 
     centre.restart()
     passes(centre, 6000.0)
     passes(centre, 6001.0)
-    assert alerts(centre) == [Kind.SITE_OFFLINE]
+    assert covered(centre) == [(Kind.SITE_OFFLINE, False)]
     assert centre.standing()[STATE]["maintenance"] is False
 
 
@@ -193,16 +204,16 @@ def test_sites_that_went_together_and_outlast_the_work_are_one_alert_then(tmp_pa
     assert alerts(centre) == [Kind.GROUP_OUTAGE]
 
 
-def test_a_group_is_silent_while_work_covers_all_of_its_sites(tmp_path: Path) -> None:
+def test_a_group_says_so_while_work_covers_all_of_its_sites(tmp_path: Path) -> None:
     centre = Centre(tmp_path, *TOWN)
     gone(centre, 1000.0)
     assert alerts(centre) == [Kind.GROUP_OUTAGE]
 
     announced(centre, Maintenance("m1", "site", "aa-0", 1100.0, 9000.0), at=1100.0)
-    assert alerts(centre) == [Kind.GROUP_OUTAGE]
+    assert covered(centre) == [(Kind.GROUP_OUTAGE, False)]
     announced(centre, replace(WORK, id="m2"), at=1100.0)
     passes(centre, 2000.0)
-    assert alerts(centre) == []
+    assert covered(centre) == [(Kind.GROUP_OUTAGE, True)]
 
     passes(centre, 5000.0)
-    assert alerts(centre) == [Kind.GROUP_OUTAGE]
+    assert covered(centre) == [(Kind.GROUP_OUTAGE, False)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import pytest
 
 from server import voice
 from server.model import Cause, Incident, Kind
@@ -40,27 +41,32 @@ def test_one_that_is_held_or_covered_is_silent_and_does_not_stand() -> None:
         assert voice.standing(silent.incident) == []
 
 
-def test_one_that_was_told_and_is_covered_names_its_group_and_is_cleared() -> None:
-    covered = voice.speak(replace(ONE, told=True, group="g-1"), held=False)
+@pytest.mark.parametrize(
+    ("field", "value", "after"), [("group", "g-1", None), ("maintenance", True, False)]
+)
+def test_one_that_was_told_and_is_covered_says_by_what_and_is_told_to_its_end(
+    field: str, value: object, after: object
+) -> None:
+    covered = voice.speak(replace(ONE, told=True, **{field: value}), held=False)
 
-    ((first, payload), last) = covered.letters
-    assert (first, msgspec.json.decode(payload)["group"]) == (TOPIC, "g-1")
-    assert last == (TOPIC, b"")
-    assert not covered.incident.told
+    ((topic, payload),) = covered.letters
+    assert (topic, msgspec.json.decode(payload)[field]) == (TOPIC, value)
+    assert voice.standing(covered.incident) == covered.letters
+    ended = voice.speak(covered.incident.resolved(2000.0, Cause()), held=False)
+    ((topic, payload),) = ended.letters
+    assert (topic, msgspec.json.decode(payload)["status"]) == (TOPIC, "resolved")
+    outlasting = voice.speak(replace(covered.incident, **{field: after}), held=False)
+    ((topic, payload),) = outlasting.letters
+    assert (topic, msgspec.json.decode(payload)[field]) == (TOPIC, after)
 
 
-def test_announced_work_silences_and_clears_what_stands_and_what_outlasts_it_is_told() -> None:
-    inside = replace(ONE, maintenance=True)
-    assert voice.speak(inside, held=False).letters == []
+def test_announced_work_silences_what_begins_in_it_and_what_outlasts_it_is_told() -> None:
+    inside = voice.speak(replace(ONE, maintenance=True), held=False)
+    assert inside.letters == []
 
-    covered = voice.speak(replace(inside, told=True), held=False)
-    ((first, payload), last) = covered.letters
-    assert (first, msgspec.json.decode(payload)["maintenance"]) == (TOPIC, True)
-    assert last == (TOPIC, b"")
-
-    outlasting = voice.speak(replace(covered.incident, maintenance=False), held=False)
+    outlasting = voice.speak(replace(inside.incident, maintenance=False), held=False)
     assert [topic for topic, _ in outlasting.letters] == [TOPIC]
-    assert voice.speak(covered.incident.resolved(2000.0, Cause()), held=False).letters == []
+    assert voice.speak(inside.incident.resolved(2000.0, Cause()), held=False).letters == []
 
 
 def test_what_was_never_told_is_not_told_when_it_ends() -> None:
