@@ -3,7 +3,9 @@
 Power:  a new kernel boot that began inside the gap.
 Link:   the same boot, and the agent went on measuring: its readings stand on
         one unbroken grid of windows across the gap.
-Agent:  the same boot, but the grid is broken: the agent itself was not running.
+Agent:  the same boot, but the grid is broken, and the agent counts its starts or
+        began a new stream: it was not running. Where readings do not tell, the
+        same boot is the link, less sure.
 Unknown otherwise.
 
 This is the first guess, made from the one reading that ends an outage; `server.review`
@@ -23,6 +25,7 @@ from server.model import Cause
 
 NOT_DOWN = "not down"
 """How the evidence begins where an agent measured a working site all through."""
+STARTS_UNTOLD = "its readings do not tell whether the agent was started anew"
 _LINES = 4
 _GRID_TOLERANCE_S = 1.5
 _GRID_TOLERANCE_RATIO = 0.02
@@ -64,7 +67,9 @@ def explain(
     if abs(ran_s - grid_s) > grid_tolerance_s(before.window_s):
         count = after.seq - before.seq
         measured = f"but {count} x {before.window_s:g} s measured in these {ran_s:.0f} s"
-        return Cause("agent", 0.8, (same, measured))
+        if counts_starts(after):
+            return Cause("agent", 0.8, (same, measured))
+        return Cause("link", 0.6, (same, measured, STARTS_UNTOLD))
     kept = f"the agent measured on through the gap (seq {before.seq} to {after.seq})"
     silent = shortened(silences(after))
     return Cause("link", 0.95 if silent else 0.85, (same, kept, *silent))
@@ -73,6 +78,11 @@ def explain(
 def ended_in_order(reason: str) -> Cause:
     """Of a site whose agent said that it ends, and did not come back."""
     return Cause("agent", 0.95, (f"the agent had ended in order: {reason}",))
+
+
+def counts_starts(reading: Reading) -> bool:
+    """Whether an agent tells how often it was started, so that one that stood still shows."""
+    return reading.host is not UNSET and reading.host.agent_restarts is not UNSET
 
 
 def grid_tolerance_s(window_s: float) -> float:

@@ -9,8 +9,10 @@ Rules, in this order
     centre was lost: the site was not down, and the cause says so.
  3. A new boot that began inside the gap: *power*. Less sure where the device had
     been shut down in order or its disk had failed, surer after undervoltage.
- 4. The same boot with a broken grid: the *agent* was not running. Nor was it where the
-    grid is whole and its windows lack echoes: a process that hung ends its window late.
+ 4. The same boot with a broken grid: the *agent* was not running, where it counts its
+    starts, began a new stream, or the centre saw the line up; else the *link*, less sure.
+    Nor was it running where the grid is whole and its windows lack echoes: a process that
+    hung ends its window late.
  5. No reading since: *unknown*.
  6. What the neighbours did in the same minutes: a line that went with most of its
     ISP or backhaul is the *isp*'s, unless the fault was inside the site (carrier,
@@ -30,7 +32,15 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from agent.wire import Host, Reading
-from server.causes import NOT_DOWN, ended_in_order, grid_tolerance_s, shortened, silences
+from server.causes import (
+    NOT_DOWN,
+    STARTS_UNTOLD,
+    counts_starts,
+    ended_in_order,
+    grid_tolerance_s,
+    shortened,
+    silences,
+)
 from server.gap import HUNG_LEAST_S, RUNG_TEXTS, far, fell_silent, lowest, stood_still_s
 from server.model import Cause
 
@@ -238,7 +248,11 @@ def _broken(facts: Facts, old: list[Told], kept: int) -> Cause:
         told.append("the agent was not started anew: it hung, or was held")
     if back.stream != facts.before.stream:
         told.append("the agent began a new stream")
-    return Cause("agent", 0.9 if len(told) > 1 else 0.8, tuple(told))
+    if len(told) > 1:
+        return Cause("agent", 0.9, tuple(told))
+    if counts_starts(back.reading) or _all_through(facts.answered_s, facts.unanswered_s):
+        return Cause("agent", 0.8, tuple(told))
+    return Cause("link", 0.6, (*told, STARTS_UNTOLD))
 
 
 def _with_neighbours(cause: Cause, beside: Sequence[Beside]) -> Cause:
@@ -260,12 +274,15 @@ def _with_neighbours(cause: Cause, beside: Sequence[Beside]) -> Cause:
     return cause
 
 
+def _all_through(this_s: float, other_s: float) -> bool:
+    """Whether the centre's own echoes saw the one long enough, and the other hardly."""
+    seen_s = this_s + other_s
+    return seen_s >= _WITNESS_LEAST_S and this_s >= _ALL_THROUGH_RATIO * seen_s
+
+
 def _with_witness(cause: Cause, facts: Facts) -> Cause:
     """Rule 7."""
-    seen_s = facts.answered_s + facts.unanswered_s
-    if seen_s < _WITNESS_LEAST_S:
-        return cause
-    if facts.answered_s >= _ALL_THROUGH_RATIO * seen_s:
+    if _all_through(facts.answered_s, facts.unanswered_s):
         text = f"the centre's echoes were answered for {facts.answered_s:.0f} s of the gap"
         if cause.verdict == "agent":
             return Cause("agent", 0.95, (*cause.evidence, f"the line was up: {text}"))
@@ -274,7 +291,7 @@ def _with_witness(cause: Cause, facts: Facts) -> Cause:
             return Cause("agent", 0.7, (*cause.evidence, told))
         confidence = min(cause.confidence, 0.6)
         return Cause(cause.verdict, confidence, (*cause.evidence, f"but {text}"))
-    if facts.unanswered_s >= _ALL_THROUGH_RATIO * seen_s:
+    if _all_through(facts.unanswered_s, facts.answered_s):
         text = f"the centre's echoes were not answered for {facts.unanswered_s:.0f} s of the gap"
         if cause.verdict == "agent":
             return Cause("agent", min(cause.confidence, 0.6), (*cause.evidence, f"but {text}"))

@@ -66,12 +66,14 @@ class Box:
         self.chance = random.Random(f"box {self.site}")  # noqa: S311  # plausible numbers
         self._silences: window.Silences = {}
         self._synced_s: float | None = None
+        self._starts = 0
 
     def power_on(self, now_s: float) -> None:
         """A new boot begins."""
         self.boot = str(uuid.uuid4())
         self.booted_s = now_s - SETTLING_S
         self._synced_s = None
+        self._starts = 0
 
     def start_agent(self, now_s: float) -> None:
         """A process with the spool as it lies on the disk."""
@@ -80,6 +82,7 @@ class Box:
         )
         self.window = schedule.first_window(now_s, self.site, self.window_s)
         self._silences, self.asleep = {}, []
+        self._starts += 1
 
     def kill_agent(self) -> None:
         """The process is gone, at once."""
@@ -169,6 +172,7 @@ class Box:
             memory_ratio=round(self.chance.uniform(0.35, 0.42), 3),
             temperature_c=round(self.chance.uniform(44, 56), 1),
             undervoltage=False,
+            agent_restarts=self._starts - 1,
         )
         found = [
             Outcome("link", Links({"eth0": link}, "ok"), None, 0.0),

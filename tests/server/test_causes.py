@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.causes import LastSeen, explain
+from server.causes import STARTS_UNTOLD, LastSeen, explain
 from server.model import Cause
 from tests.server.made import Device
 
@@ -58,10 +58,18 @@ def test_a_window_that_ends_a_little_off_is_still_on_the_grid(drift_s: float) ->
 
 @pytest.mark.parametrize("drift_s", [-30, 30])
 def test_an_agent_that_missed_windows_was_itself_down(drift_s: float) -> None:
-    cause = after(12, 900.0 + drift_s)
+    cause = after(12, 900.0 + drift_s, host={"agent_restarts": 1})
 
-    assert cause.verdict == "agent"
+    assert (cause.verdict, cause.confidence) == ("agent", 0.8)
     assert cause.evidence[1] == f"but 2 x 60 s measured in these {300 + drift_s:.0f} s"
+
+
+def test_the_same_boot_is_the_link_where_nothing_tells_that_the_agent_stood_still() -> None:
+    for host in ({}, {"cpu_ratio": 0.1}):
+        cause = after(11, 900.0, host=host)
+
+        assert (cause.verdict, cause.confidence) == ("link", 0.6)
+        assert cause.evidence[-1] == STARTS_UNTOLD
 
 
 def test_a_new_stream_in_the_same_boot_was_the_agent() -> None:

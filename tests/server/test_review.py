@@ -217,6 +217,15 @@ def test_an_agent_that_hung_was_not_started_anew() -> None:
     assert cause.evidence[-1] == "the agent was not started anew: it hung, or was held"
 
 
+def test_the_same_boot_is_the_link_where_nothing_tells_that_the_agent_stood_still() -> None:
+    cause = Outage().nothing(600).windows(1).judged()
+
+    assert (cause.verdict, cause.confidence) == ("link", 0.6)
+    assert cause.evidence == ("same boot, but 600 s were not measured", causes.STARTS_UNTOLD)
+    beside = [Beside("isp telkom", 5, 5)]
+    assert Outage().nothing(600).windows(1).judged(beside=beside).verdict == "isp"
+
+
 def test_the_agent_hung_and_the_line_was_up_is_a_finding() -> None:
     cause = Outage().nothing(600).windows(1).judged(answered_s=580.0, unanswered_s=10.0)
 
@@ -227,7 +236,9 @@ def test_the_agent_hung_and_the_line_was_up_is_a_finding() -> None:
 
 
 def test_an_agent_that_was_away_behind_a_dead_line_is_less_sure() -> None:
-    cause = Outage().nothing(600).windows(1).judged(answered_s=10.0, unanswered_s=580.0)
+    host = {"agent_restarts": 3}
+    outage = Outage(host=host).nothing(600).windows(1, host=host)
+    cause = outage.judged(answered_s=10.0, unanswered_s=580.0)
 
     assert (cause.verdict, cause.confidence) == ("agent", 0.6)
 
