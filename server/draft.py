@@ -35,6 +35,8 @@ class Draft:
         self._changed: dict[str, None] = {}  # in the order of the decisions
         self._revisions: list[Incident] = []
         self._held: set[str] = set()
+        self.blind = False
+        """Not caught up: what is found now may be over, and is not told yet."""
         self._bodies: dict[tuple[int, int], bytes] = {}
         self.rows: list[NewReading] = []
         self._anchors: dict[str, Anchors] = {}
@@ -242,7 +244,8 @@ class Draft:
                 self._store.unsettle(one.site, one.opened_at, one.resolved_at, now)
 
     def _tell(self, incident: Incident, now: float) -> None:
-        held = incident.kind is Kind.SITE_OFFLINE and incident.site in self._held
+        grouping = incident.kind is Kind.SITE_OFFLINE and incident.site in self._held
+        held = grouping or self.blind
         spoken = voice.speak(incident, held=held, cleared=self._cleared(incident))
         self._store.put_incident(spoken.incident, now)
         if incident.firing:

@@ -100,6 +100,7 @@ class Ingest:
 
     def _take(self, messages: Sequence[Message], now: float, *, caught_up: bool) -> Taken:
         draft = self._draft()
+        draft.blind = not caught_up
         intake = Intake(draft, self._store, caught_up=caught_up)
         with self._store.transaction():
             for message in messages:
@@ -178,6 +179,19 @@ class Ingest:
                 draft.put_health(health.absent(one, to_at))
             draft.save(to_at)
         draft.merge()
+
+    def tell_held(self, now: float) -> int:
+        """Once we are caught up: tell what was found before and lasts; gives letters added."""
+        held = [one for one in self._memory.firing.values() if voice.waits_for_us(one)]
+        if not held:
+            return 0
+        draft = self._draft()
+        with self._store.transaction():
+            for one in held:
+                draft.put_incident(one.revised(why="ingest is caught up, and it still lasts"))
+            draft.save(now)
+        draft.merge()
+        return draft.posts
 
     def letters(self, after: int) -> list[Letter]:
         """Letters of the outbox with an id above `after`, in order."""

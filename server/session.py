@@ -181,6 +181,9 @@ class Session:
             log.info("caught up after %.1f s", now - since)
         self._blind_since = None
         self._caught_up = True
+        if await self._retried(lambda: self._ingest.tell_held(now)):
+            await self._retried(self._publisher.load)
+            self._publisher.send()
 
     def _send_marker(self) -> None:
         identity = uuid.uuid4().hex

@@ -3,7 +3,8 @@
 Rules
  1. An incident that another stands for (`group`) is silent, and so is one that announced
     work covers (`maintenance`). What outlasts the other, or the work, speaks then.
- 2. One that is held, because a group may still take it over, is silent so far.
+ 2. One that is held is silent so far: because a group may still take it over, or since
+    it was found while ingest was not caught up, and may be over.
  3. All others speak. A group speaks once for every district and ISP that it touches.
  4. What was told once is told to its end, whatever covers it meanwhile: its revisions say
     what does. Who pairs alerts by their id is left with none that never ended.
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from server import payloads
 from server.grouping import copies
-from server.model import Incident
+from server.model import Incident, Kind
 
 Letters = list[tuple[str, bytes]]
 
@@ -35,13 +36,20 @@ def speak(incident: Incident, *, held: bool, cleared: bool = False) -> Spoken:
     """What the newest revision of an incident says.
 
     Args:
-        held: a group may still take it over.
+        held: a group may still take it over, or ingest is not caught up.
         cleared: its alert stood resolved, and was cleared since.
     """
     covered = incident.group is not None or incident.maintenance
     if cleared or (not incident.told and (held or covered or not incident.firing)):
         return Spoken(incident, [])
     return Spoken(replace(incident, told=True), letters(incident))
+
+
+def waits_for_us(incident: Incident) -> bool:
+    """Whether one that fires waits for nothing but that ingest is caught up."""
+    covered = incident.group is not None or incident.maintenance
+    grouping = incident.kind is Kind.SITE_OFFLINE  # `server.groupwork` lets these go
+    return not (incident.told or covered or grouping)
 
 
 def letters(incident: Incident) -> Letters:

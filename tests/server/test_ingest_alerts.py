@@ -250,6 +250,38 @@ def test_wills_of_all_before_our_connection_breaks_start_nothing_afterwards(
     assert centre.incidents() == []
 
 
+@pytest.mark.parametrize(("good", "told"), [(5, []), (4, ["firing"])])
+def test_what_is_found_in_the_queue_is_told_if_it_lasts_once_we_are_caught_up(
+    centre: Centre, good: int, told: list[str]
+) -> None:
+    device = Device()
+    centre.hears(device.live(1000))
+    for n in range(3):
+        centre.hears(device.live(1060 + 60 * n, ladder={"world": "fail"}), caught_up=False)
+    for n in range(good):
+        centre.hears(device.live(1240 + 60 * n), caught_up=False)
+    assert centre.retained()[STATE]["status"] == ("online" if good == 5 else "degraded")
+    assert [one.told for one in centre.incidents()] == [False]
+
+    assert bool(centre.ingest.tell_held(1600)) == bool(told)
+    assert centre.ingest.tell_held(1600) == 0
+
+    topics = [topic for topic in centre.retained() if topic.startswith("alerts/")]
+    assert [centre.retained()[topic]["status"] for topic in topics] == told
+    letters = [one for one in centre.store.outbox(0) if "/alerts/" in one.topic]
+    assert len(letters) == len(told)
+
+
+def test_the_end_of_what_was_told_before_is_told_before_we_are_caught_up(centre: Centre) -> None:
+    device = Device()
+    for n in range(3):
+        centre.hears(device.live(1000 + 60 * n, ladder={"world": "fail"}))
+    for n in range(5):
+        centre.hears(device.live(1180 + 60 * n), caught_up=False)
+
+    assert centre.retained()[alert(centre)]["status"] == "resolved"
+
+
 def test_the_sign_of_our_own_life_is_what_was_proven(centre: Centre) -> None:
     assert centre.ingest.alive_at() is None
     centre.ingest.tick(1010, proven_at=1005)
