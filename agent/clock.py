@@ -8,6 +8,8 @@ from pathlib import Path
 
 from agent import wire
 
+BUILT_S = wire.epoch("2025-01-01T00:00:00Z")
+"""No clock of a running agent can be earlier, unless it was never set: it was not yet written."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIMEX_BYTES = 512
 """More than `struct timex` takes on any machine."""

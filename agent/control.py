@@ -5,7 +5,8 @@ Rules
     ``settings-REVISION``.
  2. A command is done once: one whose id was seen is passed over in silence, and so
     is one that is retained.
- 3. A command whose time is over is refused, if our clock can be trusted to know.
+ 3. A command whose time is over is refused, unless our clock was never set. An echo that
+    `check` waits for is not: it does nothing, and the wait for it ends by itself.
  4. What is malformed, too large, or speaks to another site is refused where it tells an
     id or a revision to answer to, else only logged.
  5. A command that takes long runs beside the others, one of its kind at a time.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from agent import wire
+from agent import clock, wire
 from agent.settings import RefusedError, Result, SettingsKeeper, Verdict
 from agent.wire.base import MAX_SEQ
 
@@ -63,7 +64,7 @@ class Control:
         site: whose they must be.
         settings: keeps the settings.
         deeds: what commands do.
-        clock_is_sure: whether expiry can be judged.
+        clock_is_sure: whether it is synchronised, which a refusal for its time tells.
         answer: takes the replies.
     """
 
@@ -185,14 +186,16 @@ class Control:
         self._seen[command.id] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
-        if self._clock_is_sure() and wire.epoch(command.expires_at) < now_s:
-            return self._refusal(command.id, f"expired at {command.expires_at}")
-        if command.do == "echo":
-            waiting = self._echoes.get(command.id)
-            if waiting is not None:
-                waiting.set()
+        if command.do == "echo" and (waiting := self._echoes.get(command.id)) is not None:
+            waiting.set()
             return None
-        return self._do(command)
+        if max(wire.epoch(command.expires_at), clock.BUILT_S) < now_s:
+            return self._refusal(command.id, self._expired(command, now_s))
+        return None if command.do == "echo" else self._do(command)
+
+    def _expired(self, command: wire.Command, now_s: float) -> str:
+        told = f"expired at {command.expires_at}; our clock says {wire.iso(now_s)}"
+        return told if self._clock_is_sure() else f"{told}, and is not synchronised"
 
     def _do(self, command: wire.Command) -> wire.Reply | None:
         if command.do in self._long_verbs:

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "agent.spool": {"agent.wire"},
     "agent.publish": {"agent.config", "agent.schedule", "agent.spool", "agent.wire"},
     "agent.settings": {"agent.spool", "agent.wire"},
-    "agent.control": {"agent.settings", "agent.wire"},
+    "agent.control": {"agent.clock", "agent.settings", "agent.wire"},
     "agent.deeds": {
         *("agent.config", "agent.once", "agent.probes", "agent.publish", "agent.settings"),
         *("agent.spool", "agent.tracing", "agent.wire"),

@@ -19,8 +19,6 @@ SOON_S = 30 * 86_400.0
 """A certificate that ends within this is told with its days."""
 OFF_MS = 1000.0
 """A clock that is further off a time server than this is a failure."""
-BUILT_S = wire.epoch("2025-01-01T00:00:00Z")
-"""No clock of a running agent can be earlier: it was not yet written."""
 _LEAST_FREE_BYTES = 2 * 1024 * 1024
 _HOT_C = 80.0
 
@@ -74,7 +72,7 @@ def time_of_day(ntp: wire.Ntp | None, now_s: float) -> Row:
         seconds = round(ntp.offset_ms / 1000)
         server = "-" if ntp.server is UNSET else str(ntp.server)
         return failed("clock", "clock_off", now=_minute(now_s), seconds=seconds, server=server)
-    if now_s < BUILT_S:
+    if now_s < clock.BUILT_S:
         return failed("clock", "clock_unset", now=_minute(now_s))
     if clock.is_synchronised():
         return passed("clock", "clock_synchronised", now=_minute(now_s))

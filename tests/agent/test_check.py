@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import agent
-from agent import local, wire
+from agent import clock, local, wire
 from agent.check import certificate, device, network, services, show, trying
 from agent.check.network import Interface, Machine
 from agent.check.rows import CODES, Row, absent, decode, encode, failed, passed, skipped
@@ -323,7 +323,7 @@ def test_a_certificate_is_judged_by_its_owner_and_its_time(day: int, site: str, 
 )
 def test_the_clock_is_held_against_the_time_server(offset_ms: float, code: int | None) -> None:
     ntp = wire.Ntp(offset_ms=offset_ms, delay_ms=1.0, server="ntp.example")
-    assert device.time_of_day(ntp, device.BUILT_S + 1).code == code
+    assert device.time_of_day(ntp, clock.BUILT_S + 1).code == code
 
 
 def test_a_clock_from_before_this_was_written_was_never_set() -> None:

@@ -21,7 +21,8 @@ from agent.settings import RefusedError, Result, SettingsKeeper
 from tests.wait import until
 
 SITE = "bitung-0123"
-NOW_S = wire.epoch("2026-11-22T06:50:00.000Z")
+NOW = "2026-11-22T06:50:00.000Z"
+NOW_S = wire.epoch(NOW)
 FILE = (
     f'site = "{SITE}"\n[mqtt]\nurl = "mqtt://broker.example"\n'
     '[targets]\ndomestic = ["192.0.2.1"]\nworld = ["198.51.100.1"]\n'
@@ -78,10 +79,12 @@ class Rig:
     def _restart(self) -> None:
         self.done.append(("restart", {"answered": len(self.answers)}))
 
-    def command(self, verb: str, *, retained: bool = False, **changed: Any) -> wire.Reply | None:
+    def command(
+        self, verb: str, *, retained: bool = False, now_s: float = NOW_S, **changed: Any
+    ) -> wire.Reply | None:
         message = {"v": 1, "site": SITE, "id": str(uuid.uuid4()), "do": verb, "expires_at": LATER}
         payload = json.dumps(message | changed).encode()
-        return self.control.handle("commands", payload, retained, NOW_S)
+        return self.control.handle("commands", payload, retained, now_s)
 
     def settings(self, revision: object, **more: Any) -> wire.Reply | None:
         payload = json.dumps({"v": 1, "site": SITE, "revision": revision} | more).encode()
@@ -120,17 +123,36 @@ def test_a_command_seen_before_is_passed_over_in_silence(rig: Rig) -> None:
 
 
 def test_an_expired_command_is_refused(rig: Rig) -> None:
-    assert error_of(rig.command("reading", expires_at=EARLIER)) == f"expired at {EARLIER}"
+    told = f"expired at {EARLIER}; our clock says {NOW}"
+    assert error_of(rig.command("reading", expires_at=EARLIER)) == told
     assert rig.done == []
 
 
-def test_a_clock_that_is_not_synchronised_expires_nothing(tmp_path: Path) -> None:
+def test_a_clock_that_is_not_synchronised_refuses_it_too_and_says_so(tmp_path: Path) -> None:
     rig = Rig(tmp_path, sure=False)
 
-    reply = rig.command("reading", expires_at=EARLIER)
+    told = f"expired at {EARLIER}; our clock says {NOW}, and is not synchronised"
+    assert error_of(rig.command("reading", expires_at=EARLIER)) == told
+    assert rig.done == []
+
+
+def test_a_clock_that_was_never_set_expires_nothing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, sure=False)
+
+    reply = rig.command("reading", expires_at="1970-01-01T00:00:00.000Z", now_s=5.0)
 
     assert reply is not None
     assert reply.ok is True
+
+
+def test_an_echo_that_is_waited_for_is_taken_by_a_clock_that_runs_ahead(rig: Rig) -> None:
+    echo_id = str(uuid.uuid4())
+
+    def answered() -> None:
+        assert rig.command("echo", id=echo_id, expires_at=EARLIER) is None
+
+    assert rig.control.await_echo(echo_id, answered, within_s=0.0)
+    assert error_of(rig.command("echo", expires_at=EARLIER)).startswith("expired at ")
 
 
 def test_a_command_to_another_site_is_refused_and_not_done(rig: Rig) -> None:
