@@ -56,6 +56,7 @@ async def connect(
     """A connection with a persistent session, subscribed to `topics` at QoS 1.
 
     Args:
+        client_id: also the user name, where the settings have none.
         at_most_once: further topics, at QoS 0.
         join: stands between protocol and transport, as a modelled line does.
         secure: what `tls` made of these settings; None: the files are read anew.
@@ -216,8 +217,8 @@ class Connection:
     ) -> Connection:
         host, port = login.address(settings)
         secure = made or login.tls(settings) or False
-        if settings.username is not None:
-            self._client.set_auth_credentials(settings.username, login.password(settings))
+        user = settings.username or client_id  # a password without a name would not be looked at
+        self._client.set_auth_credentials(user, login.password(settings))
         connecting = asyncio.ensure_future(
             self._client.connect(host, port, secure, settings.keepalive_s, version, raise_exc=False)
         )

@@ -18,7 +18,7 @@ from amqtt.broker import Broker as Amqtt
 
 from server import mqtt
 from server.config import Mqtt
-from tests.lab.broker import Broker
+from tests.lab.broker import SHIPPED, Broker
 from tests.lab.pki import Authority
 from tests.server.link import TOPIC, connected, hear, lost, refused, run, secured
 
@@ -99,7 +99,7 @@ def guarded(tmp_path: Path) -> Iterator[Mqtt]:
     users.touch(mode=0o600)
     password.write_text("secret\n")
     subprocess.run(["mosquitto_passwd", "-b", users, "_ingest", "secret"], check=True)
-    extra = [f"password_file {users}", "allow_anonymous false"]
+    extra = [f"password_file {users}", "allow_anonymous false", f"acl_file {SHIPPED / 'acl'}"]
     with Broker(tmp_path / "broker", extra=extra) as broker:
         yield Mqtt(url=broker.url, username="_ingest", password_file=password)
 
@@ -117,6 +117,32 @@ def test_a_wrong_password_is_refused_and_the_right_one_lets_in(guarded: Mqtt, ve
         err = await refused(settings)
         assert re.search(r"login refused .*mend mqtt\.username, mqtt\.password_file", str(err))
         assert err.permanent
+
+    run(story)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_without_a_user_name_the_password_logs_in_our_client_id_as_the_acl_knows_it(
+    guarded: Mqtt, version: str
+) -> None:
+    settings = replace(guarded, username=None, version=version)
+    marker = "pantau/v1/server/ingest/marker"
+
+    async def story() -> None:
+        async with connected(settings, marker, "pantau/v1/sites/+/readings") as connection:
+            connection.publish("pantau/v1/sites/bitung-0123/readings", b"only a device may")
+            connection.publish(marker, b"only _ingest may")
+            assert (await hear(connection, 1))[1] == [b"only _ingest may"]
+
+    run(story)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_broker_without_passwords_lets_a_name_in(broker: Broker, version: str) -> None:
+    async def story() -> None:
+        async with connected(Mqtt(url=broker.url, version=version)) as connection:
+            connection.publish(TOPIC, b"there and back")
+            assert (await hear(connection, 1))[1] == [b"there and back"]
 
     run(story)
 
