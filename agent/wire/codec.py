@@ -199,7 +199,7 @@ def decode(kind: type[P], payload: bytes, *, site: str | None = None) -> P:
     text = faults.exposed(plain(payload))
     faults.check(text)
     part = _decoded(msgspec.json.Decoder(kind), text)
-    if site is not None and getattr(part, "site", site) != site:
+    if site is not None and getattr(part, "site", site) not in (site, UNSET):
         raise Invalid(f"speaks for {part.site!r} on the topic of {site!r}")  # type: ignore[attr-defined]  # every kind with a site has it
     for name in ("at", "expires_at"):
         if hasattr(part, name):

@@ -260,11 +260,19 @@ class Command(Part, frozen=True):
 
 
 class Reply(Part, frozen=True):
-    """What came of a command or of settings (``id`` is then ``settings-7``)."""
+    """What came of a command or of settings (``id`` is then ``settings-7``).
 
-    v: Version
-    site: SiteId
+    ``v`` and ``site`` are absent at most from an ``echo``: the topic names the site.
+    """
+
     id: Text
+    v: Version | UnsetType = UNSET
+    site: SiteId | UnsetType = UNSET
     ok: bool | UnsetType = UNSET
     result: dict[str, object] | UnsetType = UNSET
     echo: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        for name in ("v", "site"):
+            if self.echo is not True and getattr(self, name) is UNSET:
+                raise ValueError(f"Object missing required field `{name}`")

@@ -405,6 +405,17 @@ def _reply_id(value: Any, notes: Notes) -> None:
         notes.silent = "an id that is neither of a command nor of settings"
 
 
+_told_of_reply: dict[str, Check] = {"ok": _yes_or_no, "result": _object, "echo": _yes_or_no}
+_whole_reply = _fields({"v": _version, "site": _site, "id": _reply_id}, **_told_of_reply)
+_short_echo = _fields({"id": _reply_id}, v=_version, site=_site, **_told_of_reply)
+
+
+def _reply(value: Any, notes: Notes) -> None:
+    """An echo needs neither v nor site."""
+    is_echo = isinstance(value, dict) and value.get("echo") is True
+    (_short_echo if is_echo else _whole_reply)(value, notes)
+
+
 _PARTS: dict[str, Check] = {
     "readings": _fields(
         {
@@ -433,12 +444,7 @@ _PARTS: dict[str, Check] = {
         reason=_one_of("lost", "stopped", "upgrade", "reboot"),
         problem=_text,
     ),
-    "replies": _fields(
-        {"v": _version, "site": _site, "id": _reply_id},
-        ok=_yes_or_no,
-        result=_object,
-        echo=_yes_or_no,
-    ),
+    "replies": _reply,
     "acks": _fields({"v": _version, "stream": _uuid, "through": _whole(0, _MAX_SEQ)}),
     "settings": _fields(
         {"v": _version, "site": _site, "revision": _count},
@@ -489,7 +495,7 @@ def _judged(leaf: str, payload: bytes, site: str) -> Judgement:
         tree = _parsed(_plain(payload), notes)
         _PARTS[leaf](tree, notes)
         if leaf != "acks":
-            _need(tree["site"] == site, "speaks for another site")
+            _need(tree.get("site", site) == site, "speaks for another site")
         outer = tree
         if leaf == "readings":
             outer = {name: value for name, value in tree.items() if name != "readings"}

@@ -150,7 +150,8 @@ class Seeds:
     def _reply(self, device: Device, _now: float) -> Tree:
         told: Tree = {"v": 1, "site": device.site, "id": self.name()}
         if self._rng.random() < 0.3:
-            return {**told, "echo": True}
+            short = {"id": told["id"], "echo": True}
+            return short if self._rng.random() < 0.3 else {**told, **short}
         return {**told, "id": "settings-7", "ok": True, "result": {"revision": 7, "x": [1, "a"]}}
 
     def _ack(self, _now: float) -> Tree:

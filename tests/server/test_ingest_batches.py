@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +216,14 @@ def test_what_is_broken_does_not_keep_the_rest_of_its_batch(centre: Centre) -> N
     ]
 
 
-def test_an_echo_is_asked_back_for(centre: Centre) -> None:
-    reply = wire.Reply(v=1, site=SITE, id=identity("echo"), echo=True)
+@pytest.mark.parametrize("whose", [{"v": 1, "site": SITE}, {}])
+def test_an_echo_is_asked_back_for(centre: Centre, whose: dict[str, object]) -> None:
+    reply = json.dumps({**whose, "id": identity("echo"), "echo": True}).encode()
     topic = wire.site_topic(SITE, "replies")
 
-    taken = centre.hears(Message(topic, wire.encode(reply), False, 1000.0))
+    taken = centre.hears(Message(topic, reply, False, 1000.0))
     assert taken.echoes == [(SITE, identity("echo"))]
+    assert not [*centre.store.quarantined()]
 
 
 def test_each_stream_has_its_own_through_and_the_newest_is_told(centre: Centre) -> None:

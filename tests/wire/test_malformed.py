@@ -279,6 +279,22 @@ PRESENCES = {
     "a lone surrogate": ({"agent": "\ud800"}, "lone surrogate"),
 }
 
+REPLIES = {
+    "no version, and no echo": ({"v": ...}, "Object missing required field `v`"),
+    "no site, and no echo": ({"site": ...}, "Object missing required field `site`"),
+    "no site, and no echo asked for": (
+        {"site": ..., "echo": False},
+        "Object missing required field `site`",
+    ),
+    "an echo without an id": ({"id": ..., "echo": True}, "Object missing required field `id`"),
+    "an echo of version 2": ({"v": 2, "echo": True}, "Invalid enum value 2 - at `$.v`"),
+    "an echo of a foreign site": (
+        {"v": ..., "site": "bitung-0999", "echo": True},
+        "speaks for 'bitung-0999' on the topic of 'bitung-0123'",
+    ),
+    "a null site": ({"site": None, "echo": True}, "Expected `str`, got `null`"),
+}
+
 
 @pytest.mark.parametrize(("payload", "reason"), WHOLE_MESSAGE.values(), ids=WHOLE_MESSAGE)
 def test_a_message_is_refused_as_a_whole_for(payload: bytes, reason: str) -> None:
@@ -308,6 +324,18 @@ def test_a_presence_is_refused_for(changed: bytes | dict[str, object], reason: s
         changed = text({k: v for k, v in {**PRESENCE, **changed}.items() if v is not ...})
     with pytest.raises(wire.Invalid) as refused:
         wire.decode(wire.Presence, changed, site=SITE)
+    assert str(refused.value).startswith(reason)
+
+
+@pytest.mark.parametrize(("changed", "reason"), REPLIES.values(), ids=REPLIES)
+def test_a_reply_is_refused_for(changed: dict[str, object], reason: str) -> None:
+    whole = {"v": 1, "site": SITE, "id": _UUID}
+    with pytest.raises(wire.Invalid) as refused:
+        wire.decode(
+            wire.Reply,
+            text({k: v for k, v in {**whole, **changed}.items() if v is not ...}),
+            site=SITE,
+        )
     assert str(refused.value).startswith(reason)
 
 
