@@ -126,7 +126,7 @@ def reconnect_delay(attempt: int, rng: random.Random) -> float:
 
 
 def refused_delay(refusals: int, rng: random.Random) -> float:
-    """Seconds after so many refusals before this one: from 0 to a bound of 3 s, 6 s … 600 s."""
+    """The same on a metered link after so many refusals: the bound goes on to 600 s."""
     return rng.uniform(0.0, _bound_s(refusals, REFUSED_MAX_S))
 
 

@@ -65,7 +65,10 @@ class Publisher:
         self._control = control
         self._protocol: Protocol = "3.1.1" if config.mqtt.version == "3.1.1" else "5"
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._patience = Patience(config.mqtt, self._wake, lambda: self._goodbye is not None)
+        self._patience = Patience(
+            *(config.mqtt, self._wake, lambda: self._goodbye is not None),
+            metered=config.metered is not None,
+        )
         self._asked: deque[Range] = deque()
         self._replies: deque[bytes] = deque(maxlen=_MAX_REPLIES)
         self._goodbye: Reason | None = None

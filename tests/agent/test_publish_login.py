@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import re
 import shutil
 import signal
@@ -344,7 +345,7 @@ def test_a_refusal_is_waited_out_until_somebody_mends_something(
     monkeypatch.setattr(schedule, "refused_delay", lambda *_: 1e6)
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     settings = mqtt("mqtt://127.0.0.1", password_file=secret)
-    waits = patience.Patience(settings, wake, lambda: False)
+    waits = patience.Patience(settings, wake, lambda: False, metered=True)
     thread = threading.Thread(
         target=waits.wait, kwargs={"refused": True, "held": False}, daemon=True
     )
@@ -370,7 +371,25 @@ def test_a_broker_that_hangs_up_is_patiently_waited_for_only_after_a_refusal(
     asked: list[str] = []
     monkeypatch.setattr(schedule, "refused_delay", lambda *_: asked.append("refused") or 0.0)
     monkeypatch.setattr(schedule, "reconnect_delay", lambda *_: asked.append("lost") or 0.0)
-    waits = patience.Patience(mqtt("mqtts://127.0.0.1"), -1, lambda: False)
+    waits = patience.Patience(mqtt("mqtts://127.0.0.1"), -1, lambda: False, metered=True)
     for refused in (None, True, None, False, None):
         waits.wait(refused=refused, held=False)
     assert asked == ["lost", "refused", "refused", "lost", "lost"]
+
+
+def test_refusals_in_a_row_are_no_further_apart_than_60_s_where_the_link_is_not_metered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class _Most(random.Random):
+        def uniform(self, _a: float, b: float) -> float:
+            asked.append(b)
+            return 0.0
+
+    asked: list[float] = []
+    monkeypatch.setattr(patience.random, "Random", _Most)
+    for metered in (False, True):
+        waits = patience.Patience(mqtt("mqtts://b"), -1, lambda: False, metered=metered)
+        for _ in range(10):
+            waits.wait(refused=True, held=True)
+    assert asked[:10] == [3, 6, 12, 24, 48, 60, 60, 60, 60, 60]
+    assert asked[10:] == [3, 6, 12, 24, 48, 96, 192, 384, 600, 600]

@@ -98,7 +98,7 @@ def test_the_first_reconnect_comes_within_3_s_and_no_wait_is_longer_than_60_s() 
         assert max(delays) > 0.9 * bound_s
 
 
-def test_refusals_in_a_row_are_tried_again_ever_later_up_to_ten_minutes() -> None:
+def test_refusals_in_a_row_on_a_metered_link_are_tried_again_up_to_ten_minutes_later() -> None:
     rng = random.Random(1)  # noqa: S311  # waiting times, no secrets
     for refusals, bound_s in [(0, 3), (4, 48), (5, 96), (7, 384), (8, 600), (10_000, 600)]:
         delays = [schedule.refused_delay(refusals, rng) for _ in range(500)]
