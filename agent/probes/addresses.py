@@ -168,13 +168,14 @@ class Addresses:
     def _read_route(self, now_s: float) -> None:
         route = default_route() if self._family == 4 else default_route6()
         if _GATEWAY in self._keys:
-            if route and route.gateway:
-                self._current[_GATEWAY] = route.gateway
-                self._errors.pop(_GATEWAY, None)
+            if route is None:  # the last one fails
+                self._errors[_GATEWAY] = "no default route"
             else:
-                if route:  # over a link without gateways; without a route the last one fails
+                self._errors.pop(_GATEWAY, None)
+                if route.gateway:
+                    self._current[_GATEWAY] = route.gateway
+                else:  # over a link without gateways there is nothing to measure, and no error
                     self._current.pop(_GATEWAY, None)
-                self._errors[_GATEWAY] = "no default route with a gateway"
         if route and route != self._route:
             if self._route:
                 self._current.pop(_ISP, None)  # behind another gateway lies another hop
