@@ -139,11 +139,11 @@ def _row(cells: Cells, line: int, now: float, valid_from: str | None) -> Row:
     begin = moment("valid_from", cells.get("valid_from") or valid_from)
     end = moment("valid_to", cells.get("valid_to"))
     if end is not None and end <= (now if begin is None else begin):
-        beginning = "now" if begin is None else dates.told(begin, site.timezone)
-        raise CsvError(
-            f"line {line}, column valid_to: {cells['valid_to']} is not after {beginning},"
-            " when it begins"
-        )
+        told = "has passed; delete the row, or give its valid_from"
+        if begin is not None:
+            beginning = dates.told(begin, site.timezone)
+            told = f"is not after {beginning}, when it begins; mend one of them"
+        raise CsvError(f"line {line}, column valid_to: {cells['valid_to']} {told}")
     return Row(site, now if begin is None else begin, end, line, begin is not None)
 
 

@@ -51,7 +51,7 @@ class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]  # Ansible has
         file = Path(path).parent / self.get_option("csv")
         self.inventory.add_group("sites")
         try:
-            rows = _LIST["rows"](file, time.time())
+            rows = _LIST["rows"](file, time.time(), self.display.warning)
         except _LIST["CsvError"] as err:
             raise AnsibleParserError(str(err)) from None
         for row in rows:
