@@ -16,10 +16,12 @@ COLUMNS = (
     *REQUIRED, "contract", "latitude", "longitude", "timezone", "backhaul", "power_area",
     "address", "access_points", "valid_from", "valid_to",
 )  # fmt: skip
+_BEGIN = f"begin with {','.join(COLUMNS[:10])}"
 DEFAULT_TIMEZONE = "Asia/Makassar"
 
 _SITE = re.compile(r"[a-z0-9][a-z0-9-]{1,62}", re.ASCII)
 _ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _DEGREES = {"latitude": 90, "longitude": 180}
 
 Cells = dict[str, str]
@@ -31,7 +33,7 @@ class CsvError(Exception):
 
 
 def rows(text: str, is_zone: Callable[[str], bool]) -> Iterator[tuple[int, Cells]]:
-    """Each row that is not blank, with its line.
+    """Each row that is not blank, with the line on which it begins.
 
     Args:
         is_zone: whether a name is that of a time zone.
@@ -40,33 +42,37 @@ def rows(text: str, is_zone: Callable[[str], bool]) -> Iterator[tuple[int, Cells
         CsvError: a bad header, a row that is too short or too long, or a bad cell.
     """
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    header: list[str] = []
+    line = 1
     try:
-        header = [cell.strip() for cell in next(reader, [])]
-        _check_header(header)
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                row = _by_column(header, cells, reader.line_num)
-                for name, fault in _faults(row, is_zone):
-                    raise CsvError(f"line {reader.line_num}, column {name}: {fault}")
-                yield reader.line_num, row
+                if header:
+                    row = _by_column(header, cells, line)
+                    for name, fault in _faults(row, is_zone):
+                        raise CsvError(f"line {line}, column {name}: {fault}")
+                    yield line, row
+                else:
+                    header = [cell.strip() for cell in cells]
+                    _check_header(header, line)
+            line = reader.line_num + 1
     except csv.Error as err:
-        raise CsvError(f"line {reader.line_num}: not CSV: {err}; save it so") from None
-
-
-def _check_header(header: list[str]) -> None:
-    begin = f"begin with {','.join(COLUMNS[:10])}"
+        raise CsvError(f"line {line}: not CSV: {err}; save it so") from None
     if not header:
-        raise CsvError(f"line 1: the file is empty; {begin}")
+        raise CsvError(f"line 1: the file is empty; {_BEGIN}")
+
+
+def _check_header(header: list[str], line: int) -> None:
     if len(header) == 1 and ";" in header[0]:
-        raise CsvError("line 1: the columns are separated by ';'; save the file with commas")
+        raise CsvError(f"line {line}: the columns are separated by ';'; save the file with commas")
     for name in header:
         if name not in COLUMNS:
-            raise CsvError(f"line 1: unknown column {name!r}; there are {','.join(COLUMNS)}")
+            raise CsvError(f"line {line}: unknown column {name!r}; there are {','.join(COLUMNS)}")
         if header.count(name) > 1:
-            raise CsvError(f"line 1: column {name} stands twice; keep one of them")
+            raise CsvError(f"line {line}: column {name} stands twice; keep one of them")
     for name in REQUIRED:
         if name not in header:
-            raise CsvError(f"line 1: column {name} is missing; {begin}")
+            raise CsvError(f"line {line}: column {name} is missing; {_BEGIN}")
 
 
 def _by_column(header: list[str], cells: list[str], line: int) -> Cells:
@@ -91,7 +97,7 @@ def _faults(row: Cells, is_zone: Callable[[str], bool]) -> Iterator[tuple[str, s
             yield name, f"nothing is left of {row[name]!r} as a topic; use letters"
     for name, limit in _DEGREES.items():
         text = row.get(name, "")
-        if text and not _is_within(text, limit):
+        if text and not (_NUMBER.fullmatch(text) and -limit <= float(text) <= limit):
             between = f"-{limit} and {limit}"
             yield name, f"{text!r} is not between {between}; write degrees such as 1.4432"
     zone = row.get("timezone") or DEFAULT_TIMEZONE
@@ -104,10 +110,3 @@ def _faults(row: Cells, is_zone: Callable[[str], bool]) -> Iterator[tuple[str, s
     for point in points:
         if points.count(point) > 1:
             yield "access_points", f"{point!r} stands twice; keep one of them"
-
-
-def _is_within(text: str, limit: int) -> bool:
-    try:
-        return -limit <= float(text) <= limit
-    except ValueError:
-        return False

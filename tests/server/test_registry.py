@@ -59,11 +59,21 @@ def test_the_example_is_forty_sites_in_eight_districts_and_five_isps() -> None:
         f"{HEADER}\nbitung-01,Pasar Girian,Lembeh Selatan,Telkom",
         f"\ufeff{HEADER}\r\nbitung-01,Pasar Girian,Lembeh Selatan,Telkom\r\n",
         f"{HEADER}\r\n\r\nbitung-01,Pasar Girian,Lembeh Selatan,Telkom\r\n,,,\r\n",
+        f"\n\n,,,\n{HEADER}\nbitung-01,Pasar Girian,Lembeh Selatan,Telkom",
         f'{HEADER}\n"bitung-01","Pasar Girian","Lembeh Selatan","Telkom"\n',
         f"{HEADER}\n bitung-01 , Pasar Girian, LEMBEH  SELATAN ,telkom\n",
         "isp,district,name,site\nTelkom,Lembeh-Selatan,Pasar Girian,bitung-01\n",
     ],
-    ids=["plain", "no last newline", "Excel", "blank rows", "quotes", "blanks", "other order"],
+    ids=[
+        "plain",
+        "no last newline",
+        "Excel",
+        "blank rows",
+        "blank rows before the header",
+        "quotes",
+        "blanks",
+        "other order",
+    ],
 )
 def test_these_all_say_the_same(text: str) -> None:
     assert parsed(text) == [PASAR]
