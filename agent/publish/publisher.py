@@ -65,10 +65,8 @@ class Publisher:
         self._control = control
         self._protocol: Protocol = "3.1.1" if config.mqtt.version == "3.1.1" else "5"
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._patience = Patience(
-            *(config.mqtt, self._wake, lambda: self._goodbye is not None),
-            metered=config.metered is not None,
-        )
+        metered = config.metered is not None
+        self._patience = Patience(config.mqtt, self._wake, self._is_ending, metered=metered)
         self._asked: deque[Range] = deque()
         self._replies: deque[bytes] = deque(maxlen=_MAX_REPLIES)
         self._goodbye: Reason | None = None
@@ -155,6 +153,9 @@ class Publisher:
         if err.other_protocol and self._mqtt.version == "auto":
             self._protocol = "3.1.1" if self._protocol == "5" else "5"
 
+    def _is_ending(self) -> bool:
+        return self._goodbye is not None
+
     def _one_connection(self) -> None:
         session = str(uuid.uuid4())
         self._pace = Pace(self._spool, time.monotonic())
@@ -164,7 +165,7 @@ class Publisher:
             self._protocol,
             will=presence(self._site, self._here, session, "offline", "lost"),
             receive=self._receive,
-            stopping=lambda: self._goodbye is not None,
+            stopping=self._is_ending,
             traffic=self._traffic,
         )
         try:
