@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -88,6 +88,8 @@ _SECTIONS: dict[str, type] = {
     "witness": WitnessConfig,
     "deadman": Deadman,
 }
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+(%[\w.-]+)?", re.ASCII)
+"""A name, or an address of either family: as an agent's."""
 _VERSIONS = ("auto", "5", "3.1.1")
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 _FILES = (*_TLS_FILES, "password_file")
@@ -159,6 +161,7 @@ def _plainly(complaint: str) -> str:
 
 
 def _refuse_unknown(path: Path, table: dict[str, object]) -> None:
+    """Also what no key takes, wherever it stands."""
     for section, content in table.items():
         if section not in _SECTIONS:
             known = ", ".join(_SECTIONS)
@@ -166,10 +169,14 @@ def _refuse_unknown(path: Path, table: dict[str, object]) -> None:
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: {section} must be a section, written [{section}]")
         names = [one.name for one in fields(_SECTIONS[section])]
-        for key in content:
+        for key, value in content.items():
             if key not in names:
                 raise ConfigError(
                     f"{path}: {section}.{key}: unknown key; [{section}] takes {', '.join(names)}"
+                )
+            if isinstance(value, str) and not value.isprintable():
+                raise ConfigError(
+                    f"{path}: {section}.{key}: holds control characters; write it anew"
                 )
 
 
@@ -179,8 +186,11 @@ def _check_mqtt(mqtt: Mqtt) -> None:
         raise _impossible("mqtt.version", mqtt.version, 'give "auto", "5" or "3.1.1"')
     if not 1 <= mqtt.keepalive_s <= 65535:
         raise _impossible("mqtt.keepalive_s", mqtt.keepalive_s, "give whole seconds, 1 to 65535")
-    if mqtt.username == "":
+    if mqtt.username is not None and not mqtt.username.strip():
         raise ConfigError("mqtt.username: is empty; write a name, or leave the key out")
+    if mqtt.username and set(mqtt.username) & set("/+#"):  # it is our client id, too
+        told = f"{mqtt.username!r} holds /, + or #, which brokers refuse; write it without"
+        raise ConfigError(f"mqtt.username: {told}")
     for name in _FILES:
         _check_file(f"mqtt.{name}", getattr(mqtt, name))
     for name in _TLS_FILES:
@@ -196,13 +206,19 @@ def _check_url(text: str) -> None:
     mend = "write mqtts://HOST:8883 or mqtt://HOST:1883"
     try:
         url = urlsplit(text)
-        host, _ = url.hostname, url.port  # a port that cannot be raises
+        has_host = _has_host(url)
     except ValueError:
         raise ConfigError(f"mqtt.url: {text!r} is no broker; {mend}") from None
     if url.username is not None or url.password is not None:
         raise ConfigError("mqtt.url: holds a user; write it in username, not in the url")
-    if not host or url.scheme not in ("mqtt", "mqtts") or url.path.strip("/") or url.query:
+    more = url.path.strip("/") or url.query or url.fragment
+    if not has_host or url.scheme not in ("mqtt", "mqtts") or more:
         raise ConfigError(f"mqtt.url: {text!r} is no broker; {mend}")
+
+
+def _has_host(url: SplitResult) -> bool:
+    """Whether a connection can be made to it; a port that cannot be raises ValueError."""
+    return url.port != 0 and _HOST.fullmatch(url.hostname or "") is not None
 
 
 def _check_file(key: str, file: Path | None) -> None:
@@ -251,10 +267,9 @@ def _check_rest(config: Config) -> None:
 def _is_page(text: str) -> bool:
     try:
         url = urlsplit(text)
-        _ = url.port  # one that cannot be raises
+        return url.scheme in ("http", "https") and _has_host(url)
     except ValueError:
         return False
-    return url.scheme in ("http", "https") and bool(url.hostname)
 
 
 def _check_groups(groups: GroupRules) -> None:

@@ -172,7 +172,7 @@ def _mqtt(table: Table) -> Mqtt:
         ca_file=table.take("ca_file", existing),
         cert_file=table.take("cert_file", existing),
         key_file=table.take("key_file", existing),
-        username=table.take("username", values.text),
+        username=table.take("username", values.user),
         password_file=table.take("password_file", existing),
         keepalive_s=table.take("keepalive_s", values.whole_from(1, 65535, "seconds")) or 15,
     )

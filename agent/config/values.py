@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from agent.wire import is_site
 
@@ -84,12 +84,27 @@ def file_from(folder: Path) -> Callable[[object], Path]:
     return check
 
 
+def user(value: object) -> str:
+    given = text(value)
+    if set(given) & set("/+#"):  # it is part of our topics for the broker's ACL
+        raise ValueError(f"{given!r} holds /, + or #, which brokers refuse; write it without")
+    return given
+
+
+_url_host = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+(%[\w.-]+)?", re.ASCII)
+
+
+def _has_host(url: SplitResult) -> bool:
+    """Whether a connection can be made to it; a port that cannot be raises ValueError."""
+    return url.port != 0 and _url_host.fullmatch(url.hostname or "") is not None
+
+
 def broker_url(value: object) -> str:
     given = text(value)
     example = "write mqtts://HOST:8883 or mqtt://HOST:1883"
     try:
         url = urlsplit(given)
-        well_formed = bool(url.hostname) and url.port != 0
+        well_formed = _has_host(url)
     except ValueError:
         well_formed = False
     if not well_formed or url.scheme not in ("mqtt", "mqtts") or url.path.strip("/"):
@@ -103,7 +118,7 @@ def web_url(value: object) -> str:
     given = text(value)
     try:
         url = urlsplit(given)
-        well_formed = bool(url.hostname) and url.port != 0
+        well_formed = _has_host(url)
     except ValueError:
         well_formed = False
     if not well_formed or url.scheme not in ("http", "https"):
