@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from agent import config, wire
 from agent.config import Config, ConfigError
-from agent.spool import SpoolError
+from agent.spool import PlaceError, SpoolError
 
 if TYPE_CHECKING:
     from agent.check.rows import Row
@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.do is _check:
             _show_check(options, None, [_config_row(err)], service=False)
         return _fail(str(err), 2)
+    except PlaceError as err:
+        return _fail(f"{options.config}: spool.path: {err}", 2)
     except SpoolError as err:
         return _fail(str(err), 1)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from typing import NoReturn, TypeAlias
 from server import config
 from server.config import ConfigError
 from server.show import CommandError, UsageError
-from server.store import StoreError
+from server.store import PlaceError, StoreError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -197,6 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (ConfigError, UsageError) as err:
         return _say(err, 2)
+    except PlaceError as err:
+        where = f"{args.config}: store.url: " if "config" in args else ""
+        return _say(ConfigError(f"{where}{err}"), 2)
     except (CommandError, StoreError) as err:
         return _say(err, 1)
     except BrokenPipeError:  # the reader, such as head, has seen enough

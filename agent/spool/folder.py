@@ -27,6 +27,10 @@ class SpoolError(Exception):
     """The spool cannot be used: one line, with the place and the mend."""
 
 
+class PlaceError(SpoolError):
+    """No spool can be where the configuration puts it."""
+
+
 class Found(NamedTuple):
     """The segments of a folder, oldest first, and what was wrong with others."""
 
@@ -68,9 +72,7 @@ def take(path: Path) -> int:
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as err:
-        raise SpoolError(
-            f"spool {path}: {err.strerror}; mend spool.path or its permissions"
-        ) from None
+        raise PlaceError(f"{path}: {err.strerror}; mend spool.path or its permissions") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -23,6 +23,7 @@ from server.store.types import (
     NewReading,
     NoStoreError,
     OutageRow,
+    PlaceError,
     Quarantined,
     ReadingRow,
     RulesVersion,
@@ -43,6 +44,7 @@ __all__ = [
     "NewReading",
     "NoStoreError",
     "OutageRow",
+    "PlaceError",
     "Quarantined",
     "ReadingRow",
     "RulesVersion",
@@ -278,7 +280,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
 
     Raises:
         NoStoreError: there is none, and `create` is false.
-        StoreError: unknown kind of store, or it cannot be opened.
+        StoreError: unknown kind of store, or it cannot be opened; `PlaceError`: nor made there.
     """
     path = path_of(url)
     from server.store.tables import SqliteStore

@@ -13,9 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from server.store import NoStoreError, StoreError
+from server.store import NoStoreError, PlaceError, StoreError
 
 _BUSY_S = 10.0
+_MEND = "be a user who may write there, as ingest is, or name another place"
 
 Row = tuple[object, ...]
 
@@ -35,6 +36,8 @@ class Database:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA cache_size=-65536")
         except sqlite3.Error as err:
+            if create and err.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
+                raise PlaceError(f"{path} cannot be made or opened; {_MEND}") from None
             raise self._error(err) from None
         self._migrate()
 
@@ -48,13 +51,13 @@ class Database:
                     f"no database at {path}; 'pantau sites import' or 'pantau ingest' makes it"
                 ) from None
             if not path.parent.is_dir():
-                raise StoreError(
-                    f"no folder {path.parent} for the database; make it, or mend store.url"
+                raise PlaceError(
+                    f"there is no folder {path.parent}; make it, or name another"
                 ) from None
         except OSError as err:
-            raise StoreError(
-                f"database {path}: {err.strerror}; be a user who may write there, as ingest is"
-            ) from None
+            if create:
+                raise PlaceError(f"{path}: {err.strerror}; {_MEND}") from None
+            raise StoreError(f"database {path}: {err.strerror}; {_MEND}") from None
 
     def _error(self, err: Exception) -> StoreError:
         return StoreError(f"database {self._path}: {err}")

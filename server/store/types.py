@@ -26,6 +26,10 @@ class StoreError(Exception):
     """Storage failed (full disk, locked, corrupt); the text is for the operator."""
 
 
+class PlaceError(StoreError):
+    """No database can be where the configuration puts it; the text says why, and the mend."""
+
+
 class NoStoreError(StoreError):
     """There is no database yet, and none was to be made."""
 

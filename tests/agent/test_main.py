@@ -361,6 +361,18 @@ def test_a_mistake_in_the_configuration_is_one_line_and_exit_code_2(
     )
 
 
+def test_a_spool_that_cannot_be_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("no folder")
+    configure(tmp_path, 'url = "mqtt://127.0.0.1"')
+    done = _run(tmp_path, "run")
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"pantau-agent: {tmp_path / 'agent.toml'}: spool.path: {tmp_path / 'spool'}: File exists;"
+        " mend spool.path or its permissions\n"
+    )
+
+
 def test_a_certificate_file_that_holds_none_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     configure(tmp_path, 'url = "mqtts://127.0.0.1"\nca_file = "ca.pem"')

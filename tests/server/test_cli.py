@@ -436,9 +436,17 @@ def test_a_folder_that_is_missing_is_named_with_its_mend(
     config.write_text(config.read_text().replace("pantau.db", "gone/pantau.db"))
 
     assert run("sites", "import", csv(HEADER + "aa-1,Satu,Maesa,Icon\n")) == Ran(
-        1,
+        2,
         "",
-        f"pantau: no folder {tmp_path}/away/gone for the database; make it, or mend store.url\n",
+        f"pantau: {config}: store.url: there is no folder {tmp_path}/away/gone;"
+        " make it, or name another\n",
+    )
+    config.write_text(config.read_text().replace("gone/pantau.db", ""))
+    assert run("ingest") == Ran(
+        2,
+        "",
+        f"pantau: {config}: store.url: {tmp_path}/away cannot be made or opened;"
+        " be a user who may write there, as ingest is, or name another place\n",
     )
 
 
