@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import config, wire
 from agent.config import Config, ConfigError
@@ -46,14 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"{NAME}: {text}", file=sys.stderr)
+    print(f"{NAME}: {' '.join(text.split())}", file=sys.stderr)
     return code
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **given: Any) -> None:
+        """An option is written out: `--js` would change its meaning with the next option."""
+        super().__init__(allow_abbrev=False, **given)
+
     def error(self, message: str) -> NoReturn:
         """Wrong usage, in one line."""
-        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+        told = " ".join(message.split())
+        self.exit(2, f"{self.prog}: {told}; see '{self.prog} --help'\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from server import config
 from server.config import ConfigError
@@ -23,9 +23,14 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **given: Any) -> None:
+        """An option is written out: `--js` would change its meaning with the next option."""
+        super().__init__(allow_abbrev=False, **given)
+
     def error(self, message: str) -> NoReturn:
         """Wrong usage, in one line."""
-        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+        told = " ".join(message.split())
+        self.exit(2, f"{self.prog}: {told}; see '{self.prog} --help'\n")
 
 
 class _Version(argparse.Action):

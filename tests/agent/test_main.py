@@ -383,7 +383,13 @@ def test_a_certificate_file_that_holds_none_is_exit_code_2(tmp_path: Path) -> No
     assert f"{tmp_path / 'agent.toml'}: mqtt.ca_file: " in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["run", "--dance"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["dance"], ["run", "--dance"], ["check", "--js"], ["check", "--conf", "/x"]),
+        *(["dan\nce"], ["run", "a\nb"], ["run", "--config", "/no\nwhere"]),
+    ],
+)
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     done = subprocess.run([AGENT, *arguments], capture_output=True, text=True, check=False)
 

@@ -478,8 +478,12 @@ def test_a_bad_configuration_exits_with_2_and_one_line(command: list[str], tmp_p
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["frob"], ["sites"], ["sites", "show"], ["readings"], ["status", "--frob"], ["--json"]],
-    ids=" ".join,
+    [
+        *([], ["frob"], ["sites"], ["sites", "show"], ["readings"], ["status", "--frob"]),
+        *(["--json"], ["--vers"], ["status", "--js"], ["sites", "import", "--dry", "x.csv"]),
+        *(["fr\nob"], ["status", "a\n\u2028b"]),
+    ],
+    ids=ascii,
 )
 def test_wrong_usage_exits_with_2_and_one_line(arguments: list[str]) -> None:
     ran = pantau(*arguments)
