@@ -172,7 +172,7 @@ def online_share(args: argparse.Namespace) -> int:
         edges = periods.steps(period, args.step)
     except PeriodError as err:
         raise UsageError(str(err)) from None
-    with open_for(args) as store:
+    with open_for(args) as store, store.snapshot():
         facts = _facts(store, period)
     steps = online(facts.records.values(), facts.book, edges)
     if args.json:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from server import cli, report
 from server.model import Contract, Maintenance, Site
+from server.periods import Period
+from server.store import Store
 from tests.server.centre import Centre
 from tests.server.made import Device, identity
 from tests.server.test_cli import Run, configured
@@ -95,6 +98,28 @@ def test_the_stored_readings_give_the_same_figure_as_the_ledger(run: Run) -> Non
 
     assert (ledger["same_as_ledger"], anew["same_as_ledger"]) == (None, True)
     assert anew["rows"] == ledger["rows"]
+
+
+@pytest.mark.parametrize("kind", ["availability", "online"])
+def test_a_report_is_of_one_moment_though_ingest_writes_meanwhile(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    centre, seen = Centre(tmp_path, *SITES), []
+    configured(tmp_path)
+
+    def meanwhile(store: Store, period: Period, **more: bool) -> Any:
+        for _ in range(2):
+            seen.append(len(list(store.quarantined())))
+            with centre.store.transaction():
+                centre.store.quarantine(MIDNIGHT, "topic", "reason", b"")
+        return facts(store, period, **more)
+
+    facts = report._facts
+    monkeypatch.setattr(report, "_facts", meanwhile)
+    words = ["report", kind, *HOUR, "--config", str(tmp_path / "server.toml")]
+    args = cli.build_parser("report").parse_args(words)
+    assert args.run(args) == 0
+    assert seen == [0, 0]
 
 
 def test_a_ledger_that_differs_from_its_readings_is_named(tmp_path: Path) -> None:
