@@ -9,6 +9,7 @@ runs fast gives earlier anchors for ever, and they tell less of what was taken l
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from agent.wire import Envelope, GoodReading
@@ -41,11 +42,22 @@ def anchored(anchors: Anchors, envelope: Envelope, received_at: float) -> Anchor
     return (*others[-(_KEPT_BOOTS - 1) :], (envelope.sent_boot, epoch))
 
 
-def reach_s(known: Anchors, anchors: Anchors) -> float:
-    """How far back the anchors that are new can tell times better; infinite for a new boot."""
+def better(known: Anchors, anchors: Anchors) -> dict[str, float]:
+    """The boots whose anchor is new or earlier: by how many seconds; infinite for a new boot."""
     before = dict(known)
-    gains = [before.get(boot, math.inf) - epoch for boot, epoch in anchors]
-    return max(gains, default=0.0) / _DRIFT_RATIO
+    gains = {boot: before.get(boot, math.inf) - epoch for boot, epoch in anchors}
+    return {boot: gain_s for boot, gain_s in gains.items() if gain_s > 0.0}
+
+
+def reach(gains: Mapping[str, float], anchors: Anchors, now: float) -> float:
+    """Since when there may be times that these boots' anchors tell better; infinite: never.
+
+    What came before a boot began is not of that boot, and what is older than drift explains stays.
+    """
+    return min(
+        (max(epoch, now - gains[boot] / _DRIFT_RATIO) for boot, epoch in anchors if boot in gains),
+        default=math.inf,
+    )
 
 
 def tells_better(gain_s: float, age_s: float) -> bool:

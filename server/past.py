@@ -65,11 +65,12 @@ class Past:
         rows: list[ReadingRow] = []
         old: list[Span] = []
         new: list[Span] = []
-        # What came before a boot began is not of that boot.
-        booted_at = min((epoch for _, epoch in anchors), default=0.0)
-        since = max(booted_at, now - clock.reach_s(known, anchors)) - _SLACK_S
-        for row in self._store.unsynced(site, since):
+        gains = clock.better(known, anchors)
+        since = clock.reach(gains, anchors, now) - _SLACK_S
+        for row in self._store.unsynced(site, since) if gains else ():
             good = decode_reading(row.body)
+            if good.reading.boot not in gains:
+                continue
             when = clock.when(good, anchors)
             gain_s = row.taken_at - when.taken_at
             uncertain = row.flags == FLAG_UNCERTAIN

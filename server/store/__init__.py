@@ -160,7 +160,8 @@ class Store(Settling, Protocol):
         """Stored readings of a site with their streams, taken after `since`; by (stream, seq)."""
 
     def unsynced(self, site: str, since: float) -> Iterator[ReadingRow]:
-        """Readings of a site received since then, whose device had no synchronised clock."""
+        """Readings of a site without a synchronised clock: of each stream those that came last,
+        back to the first that came before `since`."""
 
     def put_times(self, rows: Iterable[ReadingRow]) -> None:
         """Replace when readings were taken, and their flags."""

@@ -11,7 +11,7 @@ from server.store.sqlite import Database
 from server.store.types import FLAG_UNCERTAIN, NewReading, ReadingRow
 
 _COLUMNS = "stream_id, seq, received_at, taken_at, flags, message, place"
-_TAKEN_AT = 3  # of these
+_RECEIVED_AT, _TAKEN_AT = 2, 3  # of these
 
 
 class Readings(Database):
@@ -67,14 +67,18 @@ class Readings(Database):
             yield before[0], bodies.row(*before[1])
 
     def unsynced(self, site: str, since: float) -> Iterator[ReadingRow]:
-        rows = self._each(
-            f"SELECT {_COLUMNS} FROM readings"  # noqa: S608  # a constant
-            " WHERE flags != 0 AND stream_id IN (SELECT id FROM streams WHERE site = ?)"
-            " AND received_at >= ?",
-            [site, since],
-        )
         bodies = _Bodies(self)
-        return (bodies.row(*row) for row in rows)
+        streams = "SELECT id FROM streams WHERE site = ? ORDER BY id DESC"
+        for (number,) in list(self._each(streams, [site])):
+            rows = self._each(
+                f"SELECT {_COLUMNS} FROM readings"  # noqa: S608  # a constant
+                " WHERE stream_id = ? AND flags != 0 ORDER BY id DESC",
+                [number],
+            )
+            for row in rows:
+                if row[_RECEIVED_AT] < since:
+                    break
+                yield bodies.row(*row)
 
     def payload(self, message: int) -> bytes:
         """A message as it came."""

@@ -10,7 +10,7 @@ import pytest
 
 from agent import wire
 from server import past
-from server.clock import Anchors, When, anchored, reach_s, tells_better, when
+from server.clock import Anchors, When, anchored, better, reach, tells_better, when
 from tests.server.centre import home
 from tests.server.made import Device
 
@@ -106,8 +106,49 @@ def test_what_an_anchor_gains_tells_a_time_better_only_where_drift_cannot_be_all
     assert tells_better(gain_s=1.0, age_s=3600)
     assert not tells_better(gain_s=0.25, age_s=3600)
     assert not tells_better(gain_s=-1.0, age_s=0)
-    assert reach_s((("b", 100.0),), (("b", 99.0),)) == pytest.approx(10_000)
-    assert reach_s((("b", 100.0),), (("b", 100.0), ("c", 5000.0))) == math.inf
+
+
+def test_only_boots_that_are_new_or_anchored_earlier_can_tell_a_time_better() -> None:
+    known = (("a", 10.0), ("b", 100.0), ("c", 200.0))
+    anchors = (("b", 99.0), ("c", 201.0), ("d", 5000.0))
+    gains = better(known, anchors)
+
+    assert gains == {"b": 1.0, "d": math.inf}
+    assert reach({"d": math.inf}, anchors, 90_000.0) == 5000
+    assert reach({"b": 1.0}, anchors, 90_000.0) == pytest.approx(80_000)
+    assert reach(gains, anchors, 12_000.0) == pytest.approx(2000)
+    assert reach({"b": 1.0}, anchors, 5000.0) == 99
+    assert reach({}, anchors, 90_000.0) == math.inf
+
+
+def test_another_boot_costs_a_look_at_what_came_since_it_began_and_no_longer_at_all_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day of readings without a clock, then a power cut; an hour of slack is looked at, too."""
+    looked_at: list[float] = []
+
+    def counted(raw: bytes) -> wire.GoodReading:
+        found = wire.decode_reading(raw)
+        looked_at.append(found.reading.uptime_s)
+        return found
+
+    centre = home(tmp_path)
+    device = Device(synced=False)
+    centre.hears(*(device.live(1000.0 + 60 * n) for n in range(1440)))
+    centre.restart()
+    device.restart("boot-2", 90_000.0)
+    device.reading(90_060)
+    device.reading(90_120)
+    first, second = device.message(90_121, 1441), device.message(90_122, 1442)
+    monkeypatch.setattr(past, "decode_reading", counted)
+    centre.hears(first, second)
+
+    assert [row.taken_at for _, row in centre.rows(device.site)][-2:] == [90_060, 90_120]
+    assert len(looked_at) <= 62
+    looked_at.clear()
+    centre.hears(device.live(90_180))
+    assert looked_at == []
+    centre.store.close()
 
 
 def test_a_device_whose_uptime_runs_fast_does_not_pull_its_past_along(tmp_path: Path) -> None:

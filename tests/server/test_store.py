@@ -102,7 +102,7 @@ def test_readings_without_a_synchronised_clock_are_found_by_when_they_came(tmp_p
     centre.hears(device.live(1000.0))
     centre.hears(device.live(9000.0))
 
-    assert [row.seq for row in centre.store.unsynced(SITE, 0.0)] == [1, 2]
+    assert [row.seq for row in centre.store.unsynced(SITE, 0.0)] == [2, 1]
     assert [row.seq for row in centre.store.unsynced(SITE, 8000.0)] == [2]
 
 
