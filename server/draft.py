@@ -87,6 +87,12 @@ class Draft:
         self.rows.append(row)
         self._bodies[row.stream_id, row.seq] = body
 
+    def write_readings(self) -> None:
+        """Store them now, so that what is asked of the store is told of them as well."""
+        if self.rows:
+            self._store.add_readings(self.rows)
+            self.rows = []
+
     def body(self, stream_id: int, seq: int) -> bytes | None:
         """The reading that already has this name, or None."""
         return self._bodies.get((stream_id, seq)) or self._store.body(stream_id, seq)
@@ -208,8 +214,7 @@ class Draft:
     def save(self, now: float) -> None:
         """Write everything; only inside a transaction."""
         store = self._store
-        if self.rows:
-            store.add_readings(self.rows)
+        self.write_readings()
         for one, anchors in self._anchors.items():
             store.put_boots(one, anchors)
             self.past.put_right(one, self._memory.anchors.get(one, ()), anchors, now)

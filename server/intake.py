@@ -14,13 +14,8 @@ import msgspec
 from agent import wire
 from server import clock, health
 from server.draft import Draft
-from server.seqset import SeqSet
+from server.seqset import ALL, PAGE, SeqSet
 from server.store import FLAG_CORRECTED, FLAG_UNCERTAIN, NewReading, Store, StreamRow
-
-MOST_RANGES = 1000
-"""So many separate ranges of a stream may be stored. An agent sends in order, newest first and then
-upwards from the oldest hole, and makes a few; each commit writes them all down."""
-_TOO_MANY = f"more than {MOST_RANGES} holes before it: not stored until some are filled"
 
 
 class Message(Protocol):
@@ -106,41 +101,53 @@ class Intake:
         if anchors is not known:
             draft.put_anchors(site, anchors)
         seqs, lost = row.seqs.forget_below(envelope.oldest)
+        if row.seqs.known_to < envelope.oldest - 1:
+            draft.write_readings()
+            given_up = (row.seqs.known_to + 1, envelope.oldest - 1)
+            lost -= self._store.count_readings(row.id, *given_up)
         state, rules = draft.health(site), draft.rules(site)
         number = 0
         for good in batch.good:
             reading = good.reading
-            if seqs.has(reading.seq):
+            if reading.seq > seqs.known_to or seqs.has(reading.seq):
                 if not self._is_new(row, good, message):
                     continue
-                lost -= 1
-            grown = seqs.add(reading.seq)
-            if _too_many(seqs, grown):
-                self._store.quarantine(now, message.topic, _TOO_MANY, good.raw)
-            else:
-                seqs = grown
-                when = clock.when(good, anchors)
-                uncertain = FLAG_UNCERTAIN if when.uncertain else 0
-                flags = FLAG_CORRECTED if when.corrected else uncertain
-                number = number or self._store.add_message(message.payload)
-                new = NewReading(row.id, reading.seq, now, when.taken_at, flags, number, good.place)
-                draft.add_reading(new, good.raw)
-                draft.past.add(site, good, when)
+                lost -= reading.seq <= seqs.known_to
+            seqs = seqs.add(reading.seq)
+            when = clock.when(good, anchors)
+            uncertain = FLAG_UNCERTAIN if when.uncertain else 0
+            flags = FLAG_CORRECTED if when.corrected else uncertain
+            number = number or self._store.add_message(message.payload)
+            new = NewReading(row.id, reading.seq, now, when.taken_at, flags, number, good.place)
+            draft.add_reading(new, good.raw)
+            draft.past.add(site, good, when)
             state, events = health.observe(state, reading, envelope, now, rules)
             if events:
                 draft.apply(state, events)
         for bad in batch.bad:
             self._store.quarantine(now, message.topic, bad.reason, bad.raw)
-            grown = seqs if bad.seq is None else seqs.add(bad.seq)
-            if not _too_many(seqs, grown):
-                seqs = grown
+            seqs = seqs if bad.seq is None else seqs.add(bad.seq)
         draft.put_health(state)
         lost = max(0, row.lost + lost)
+        seqs = self._extended(row.id, seqs)
         draft.put_stream(StreamRow(row.id, site, envelope.stream, seqs, lost))
         self.touched[site, envelope.stream] = None
 
+    def _extended(self, stream_id: int, seqs: SeqSet) -> SeqSet:
+        """The same with more of what is stored above it, where holes were filled.
+
+        A page a message is enough, but `through` passes all that it can.
+        """
+        while seqs.wants_more():
+            self._draft.write_readings()
+            found = self._store.seqs_above(stream_id, seqs.known_to, PAGE)
+            seqs = seqs.extended(found, ALL if len(found) < PAGE else found[-1])
+            if seqs.beyond:
+                break
+        return seqs
+
     def _is_new(self, row: StreamRow, good: wire.GoodReading, message: Message) -> bool:
-        """Whether a name that is accounted for has no reading yet.
+        """Whether a name that may be accounted for has no reading yet.
 
         The same reading again changes nothing; another under its name is set aside.
         """
@@ -151,11 +158,6 @@ class Intake:
             reason = f"seq {good.reading.seq} is already stored with other content"
             self._store.quarantine(message.received_at, message.topic, reason, good.raw)
         return False
-
-
-def _too_many(before: SeqSet, after: SeqSet) -> bool:
-    """Whether one more range makes too many; filling holes is always welcome."""
-    return len(after.beyond) > max(MOST_RANGES, len(before.beyond))
 
 
 def _say_the_same(one: bytes, other: bytes) -> bool:

@@ -7,7 +7,7 @@ commands write in short transactions of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +31,7 @@ from server.store.types import (
     Standing,
     StoreError,
     StreamRow,
+    Streams,
     Unsettled,
 )
 
@@ -60,7 +61,7 @@ __all__ = [
 from server.timeline import Span
 
 
-class Store(Settling, Protocol):
+class Store(Settling, Streams, Protocol):
     """Storage. Every method may raise `StoreError`; writes belong in a transaction."""
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -131,21 +132,6 @@ class Store(Settling, Protocol):
 
     def due(self, now: float) -> list[str]:
         """Sites whose due time has passed."""
-
-    def stream(self, site: str, stream: str) -> StreamRow | None:
-        """One stream, or None."""
-
-    def add_stream(self, site: str, stream: str) -> StreamRow:
-        """A new stream, nothing of it accounted for."""
-
-    def put_streams(self, rows: Iterable[StreamRow]) -> None:
-        """Replace what is known of streams."""
-
-    def streams(self) -> Iterator[StreamRow]:
-        """All streams: of years of power cuts that is many."""
-
-    def newest_streams(self, seen: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
-        """A stream of each site, and its `through`: the one `seen` of it last, else the newest."""
 
     def add_message(self, payload: bytes) -> int:
         """Keep a message as it came, for the readings in it; gives its number."""

@@ -34,6 +34,20 @@ class Readings(Database):
         )
         return None if row is None else raw_readings(row[0])[row[1]]
 
+    def seqs_above(self, stream_id: int, seq: int, most: int) -> list[int]:
+        rows = self._each(
+            "SELECT seq FROM readings WHERE stream_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            [stream_id, seq, most],
+        )
+        return [row[0] for row in rows]
+
+    def count_readings(self, stream_id: int, low: int, high: int) -> int:
+        (count,) = self._one(
+            "SELECT count(*) FROM readings WHERE stream_id = ? AND seq BETWEEN ? AND ?",
+            [stream_id, low, high],
+        ) or (0,)
+        return int(count)
+
     def readings(self, site: str, since: float = -math.inf) -> Iterator[tuple[str, ReadingRow]]:
         rows = self._each(
             f"SELECT stream, {_COLUMNS}"  # noqa: S608  # a constant

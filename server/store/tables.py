@@ -73,10 +73,11 @@ class SqliteStore(Glance, Notes, Outages, Readings, Settling, Spans, Terms, Witn
         return self._streams("ORDER BY id", [])
 
     def _streams(self, clause: str, values: list[object]) -> Iterator[StreamRow]:
-        sql = "SELECT id, site, stream, through, beyond, lost FROM streams "
+        sql = "SELECT id, site, stream, through, beyond, known_to, lost FROM streams "
         rows = self._each(sql + clause, values)
-        for number, site, stream, through, beyond, lost in rows:
-            yield StreamRow(number, site, stream, SeqSet(through, _ranges.decode(beyond)), lost)
+        for number, site, stream, through, beyond, known_to, lost in rows:
+            seqs = SeqSet(through, _ranges.decode(beyond), known_to)
+            yield StreamRow(number, site, stream, seqs, lost)
 
     def add_stream(self, site: str, stream: str) -> StreamRow:
         cursor = self._run(
@@ -87,9 +88,12 @@ class SqliteStore(Glance, Notes, Outages, Readings, Settling, Spans, Terms, Witn
 
     def put_streams(self, rows: Iterable[StreamRow]) -> None:
         self._many(
-            "UPDATE streams SET through = ?, beyond = ?, lost = ? WHERE id = ?",
+            "UPDATE streams SET through = ?, beyond = ?, known_to = ?, lost = ? WHERE id = ?",
             [
-                (row.seqs.through, _json.encode(row.seqs.beyond).decode(), row.lost, row.id)
+                (
+                    *(row.seqs.through, _json.encode(row.seqs.beyond).decode()),
+                    *(row.seqs.known_to, row.lost, row.id),
+                )
                 for row in rows
             ],
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -145,6 +145,31 @@ class Quarantined(NamedTuple):
     reason: str
     size: int
     head: bytes
+
+
+class Streams(Protocol):
+    """What accounting for the readings of streams takes of a store."""
+
+    def stream(self, site: str, stream: str) -> StreamRow | None:
+        """One stream, or None."""
+
+    def add_stream(self, site: str, stream: str) -> StreamRow:
+        """A new stream, nothing of it accounted for."""
+
+    def put_streams(self, rows: Iterable[StreamRow]) -> None:
+        """Replace what is known of streams."""
+
+    def streams(self) -> Iterator[StreamRow]:
+        """All streams: of years of power cuts that is many."""
+
+    def newest_streams(self, seen: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
+        """A stream of each site, and its `through`: the one `seen` of it last, else the newest."""
+
+    def seqs_above(self, stream_id: int, seq: int, most: int) -> list[int]:
+        """The next numbers of a stream's readings above `seq`, in order."""
+
+    def count_readings(self, stream_id: int, low: int, high: int) -> int:
+        """How many readings a stream has of these numbers, both ends included."""
 
 
 class Settling(Protocol):

@@ -9,10 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import hypothesis
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server import past
+from server import intake, past, seqset
 from tests.server.centre import Centre
 from tests.server.made import SITE, Device, Message, identity
 
@@ -128,9 +129,9 @@ def deliver(folder: str, batches: list[list[Message]], restarts: list[int]) -> d
 
 
 @settings(max_examples=150)
-@given(messages=lives(), data=st.data())
+@given(messages=lives(), most_ranges=st.sampled_from([1, 2, 3, seqset.MOST_RANGES]), data=st.data())
 def test_any_order_split_and_restart_ends_in_the_same_history(
-    messages: list[Message], data: st.DataObject
+    messages: list[Message], most_ranges: int, data: st.DataObject
 ) -> None:
     again = data.draw(st.lists(st.sampled_from(messages), max_size=6))
     shuffled = data.draw(st.permutations([*messages, *again]))
@@ -143,4 +144,7 @@ def test_any_order_split_and_restart_ends_in_the_same_history(
 
     with TemporaryDirectory() as one, TemporaryDirectory() as other:
         in_order = deliver(one, [[message] for message in messages], [])
-        assert deliver(other, batches, restarts) == in_order
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(seqset, "MOST_RANGES", most_ranges)
+            patch.setattr(intake, "PAGE", 1 + most_ranges)
+            assert deliver(other, batches, restarts) == in_order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ import msgspec
 import pytest
 
 from agent import wire
-from server import health, intake
-from server.intake import MOST_RANGES
-from server.store import StoreError
+from server import health, intake, seqset
+from server.store import Store, StoreError
 from tests.server.centre import Centre, home
 from tests.server.made import OTHER, SITE, Device, Message, identity, presence, says
 
@@ -273,40 +273,92 @@ def test_ingest_remembers_the_streams_in_use_and_knows_all(centre: Centre) -> No
     assert centre.reasons() == []
 
 
-def test_a_stream_with_too_many_holes_waits_until_some_are_filled(centre: Centre) -> None:
-    device = Device()
-    count = 2 * MOST_RANGES + 4
+def test_a_shuffled_backlog_is_stored_and_accounted_for_though_only_some_ranges_are_kept(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seqset, "MOST_RANGES", 6)
+    monkeypatch.setattr(intake, "PAGE", 9)
+    looked_up: list[int] = []
+    seqs_above = type(centre.store).seqs_above
+
+    def counted(store: Store, stream_id: int, seq: int, most: int) -> list[int]:
+        found = seqs_above(store, stream_id, seq, most)
+        looked_up.extend(found)
+        return found
+
+    monkeypatch.setattr(type(centre.store), "seqs_above", counted)
+    device, count = Device(), 200
     for n in range(count):
         device.reading(1000 + n)
-    every_second = range(2, count + 1, 2)
-    centre.hears(*(device.message(5000, *every_second[n : n + 100]) for n in range(0, 1002, 100)))
-    assert len(centre.rows(SITE)) == MOST_RANGES
-    assert len(centre.reasons()) == 2
-    assert "not stored until" in centre.reasons()[0]
+    order = list(range(1, count + 1))
+    random.Random(7).shuffle(order)  # noqa: S311  # no secret
+    for done, seq in enumerate(order, 1):
+        taken = centre.hears(device.message(3000.0 + done, seq))
+        [progress] = taken.progress.values()
+        missing = sorted(set(range(1, count + 2)) - set(order[:done]))
+        assert progress.through == missing[0] - 1
+        beyond = [one for one in order[:done] if one > missing[0]]
+        assert progress.gap == ((missing[0], min(beyond) - 1) if beyond else None)
+        [row] = centre.store.streams()
+        assert len(row.seqs.beyond) <= 6
+        if done % 40 == 0:
+            centre.restart()
 
-    centre.hears(device.live(5100.0))
-    centre.waits(5100 + 140)
-    assert centre.retained()[f"state/girian/telkom/{SITE}"]["status"] == "online"
+    assert (len(centre.rows(SITE)), centre.reasons()) == (count, [])
+    assert len(looked_up) < 10 * count
 
+
+def test_what_lies_above_the_ranges_that_are_kept_has_its_one_name_too(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seqset, "MOST_RANGES", 2)
+    device = Device()
+    for n in range(20):
+        device.reading(1000 + n)
+    evens = range(2, 21, 2)
+    centre.hears(device.message(2000, *evens))
+    centre.hears(device.message(2001, *evens))
+    assert (centre.seqs(SITE), centre.reasons()) == ([*evens], [])
+
+    other = device.spool[20].replace(b"0.1.0", b"0.2.0")
+    mine, device.spool[20] = device.spool[20], other
+    centre.hears(device.message(2002, 20))
+    assert centre.reasons() == ["seq 20 is already stored with other content"]
+    device.spool[20], device.spool[19] = mine, b'{"seq":19}'  # no reading at all
+    centre.hears(device.message(2003, 19))
+    centre.hears(device.message(2004, *range(1, 18, 2)))
     [row] = centre.store.streams()
-    assert row.seqs.gap() == (1, 1)
-    device.spool[every_second[-1]] = b'{"seq":%d}' % every_second[-1]  # no reading at all
-    centre.hears(device.message(5001, every_second[-1]))
-    for first in range(1, count, 100):
-        last = min(first + 100, count + 1)
-        centre.hears(device.message(5002, *range(first, last)))
-    assert len(centre.reasons()) == 5  # what is no reading comes twice
-    assert [one.seqs.through for one in centre.store.streams()] == [count]
+    assert row.seqs.gap() == (19, 19)  # what was none has to come again where it counts
+    centre.hears(device.message(2005, 19))
+    assert centre.through(SITE) == {device.stream: 20}
 
 
-def test_a_stream_that_has_more_holes_than_may_be_is_filled_all_the_same(
+def test_what_is_given_up_above_the_ranges_that_are_kept_counts_as_lost_unless_it_is_stored(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seqset, "MOST_RANGES", 2)
+    device = Device()
+    for n in range(20):
+        device.reading(1000 + n)
+    taken = centre.hears(
+        device.message(2000, *range(2, 17, 2)), device.message(2001, 20, oldest=15)
+    )
+
+    [progress] = taken.progress.values()
+    assert (progress.through, progress.gap) == (14, (15, 15))
+    assert [row.lost for row in centre.store.streams()] == [7]
+    centre.hears(device.message(2002, 1), device.message(2003, 15, 17, 18, 19))
+    assert [(row.seqs.through, row.lost) for row in centre.store.streams()] == [(20, 6)]
+
+
+def test_a_stream_that_has_more_ranges_than_are_kept_is_filled_all_the_same(
     centre: Centre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = Device()
     for n in range(40):
         device.reading(1000 + n)
     centre.hears(device.message(2000, *range(2, 41, 2)))
-    monkeypatch.setattr(intake, "MOST_RANGES", 10)  # as of a version before there was a bound
+    monkeypatch.setattr(seqset, "MOST_RANGES", 10)  # as of a version before there was a bound
     centre.hears(*(device.message(2001 + n, n) for n in range(1, 41)))
 
     assert [row.seqs.through for row in centre.store.streams()] == [40]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.seqset import SeqSet
+from server import seqset
+from server.seqset import ALL, SeqSet
 
 SEQS = st.integers(1, 30)
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "forget"]), SEQS), max_size=40)
@@ -44,6 +46,45 @@ def test_what_is_lost_below_the_oldest_is_counted_once() -> None:
 
 def test_a_range_that_reaches_over_the_oldest_is_kept_whole() -> None:
     assert SeqSet(0, ((3, 9),)).forget_below(5) == (SeqSet(9), 2)
+
+
+def test_of_many_ranges_the_lowest_are_kept_and_the_others_found_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(seqset, "MOST_RANGES", 2)
+    seqs = SeqSet().add(9).add(3).add(6)
+
+    assert seqs == SeqSet(0, ((3, 3), (6, 6)), 8)
+    assert seqs.add(9) is seqs
+    assert not seqs.wants_more()
+    seqs = seqs.add(2).add(1)
+    assert (seqs, seqs.wants_more()) == (SeqSet(3, ((6, 6),), 8), True)
+    assert seqs.extended([9, 10], ALL) == SeqSet(3, ((6, 6), (9, 10)))
+    assert seqs.extended([9, 11, 12], ALL) == SeqSet(3, ((6, 6), (9, 9)), 10)
+    assert seqs.forget_below(12) == (SeqSet(11, (), 11), 7)
+
+
+@given(st.lists(SEQS, max_size=40), st.integers(1, 4))
+def test_however_few_ranges_are_kept_the_first_hole_is_the_same(
+    numbers: list[int], most: int
+) -> None:
+    whole, some, stored = SeqSet(), SeqSet(), set[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        for seq in numbers:
+            stored.add(seq)
+            whole = whole.add(seq)
+            patch.setattr(seqset, "MOST_RANGES", most)
+            some = some.add(seq)
+            while some.wants_more():
+                found = sorted(one for one in stored if one > some.known_to)[:3]
+                some = some.extended(found, ALL if len(found) < 3 else found[-1])
+                if some.beyond:
+                    break
+            patch.undo()
+
+            assert (some.through, some.gap()) == (whole.through, whole.gap())
+            assert len(some.beyond) <= most
+            assert all(some.has(one) == whole.has(one) for one in range(1, some.known_to + 1)[:40])
 
 
 @given(STEPS)
