@@ -72,6 +72,9 @@ class SqliteStore(Glance, Notes, Outages, Readings, Settling, Spans, Terms, Witn
     def streams(self) -> Iterator[StreamRow]:
         return self._streams("ORDER BY id", [])
 
+    def holed_streams(self) -> Iterator[StreamRow]:
+        return self._streams("WHERE beyond != '[]' AND site IN (SELECT site FROM health)", [])
+
     def _streams(self, clause: str, values: list[object]) -> Iterator[StreamRow]:
         sql = "SELECT id, site, stream, through, beyond, known_to, lost FROM streams "
         rows = self._each(sql + clause, values)

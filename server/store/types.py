@@ -162,6 +162,9 @@ class Streams(Protocol):
     def streams(self) -> Iterator[StreamRow]:
         """All streams: of years of power cuts that is many."""
 
+    def holed_streams(self) -> Iterator[StreamRow]:
+        """The streams with something stored beyond a hole, of sites in service or heard from."""
+
     def newest_streams(self, seen: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
         """A stream of each site, and its `through`: the one `seen` of it last, else the newest."""
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
+import pytest
+
+from server import config, main
 from server.resend import Ask, Holes
+from tests.server.centre import home
+from tests.server.made import OTHER, SITE, Device
 
 HOLE = (5, 8)
 
@@ -100,3 +108,22 @@ def test_what_may_still_wait_at_the_broker_is_not_asked_for() -> None:
     holes.note("site", "stream", HOLE, 100)
     assert holes.due(160, 102.9) == []
     assert holes.due(161, 103) == [Ask("site", "stream", 5, 8)]
+
+
+def test_a_hole_that_stood_when_ingest_ended_is_asked_for_by_the_next_once_it_is_caught_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "_spare_collector", lambda: None)  # that is for a process of its own
+    centre = home(tmp_path)
+    whole, holed = Device(site=OTHER), Device()
+    for device in (whole, holed):
+        for n in range(6):
+            device.reading(1000 + n)
+    centre.hears(whole.message(1010, 1, 2, 3), holed.message(1010, 2, 6, oldest=2))
+    centre.store.close()
+
+    service = main.Service(config.Config(store=config.StoreConfig(url=centre.url)))
+    now = time.time()
+    assert service._holes.due(now + 60, proven_at=0.0) == []
+    assert service._holes.due(now + 60, now + 60) == [Ask(SITE, holed.stream, 3, 5)]
+    service._store.close()
