@@ -192,9 +192,8 @@ def meet(
         return health, ()
     if presence.reason in ("upgrade", "reboot", "stopped"):
         return health if retained else _part(health, presence, now, rules), ()
-    if retained or not caught_up or not health.vouched:
-        return health, ()
-    if health.status in (Status.OFFLINE, Status.UNKNOWN):
+    away = health.status in (Status.OFFLINE, Status.UNKNOWN)
+    if away or retained or not caught_up or not health.vouched:
         return health, ()
     heard_at = health.heard_at
     if not health.met and presence.keepalive_s is not UNSET:
@@ -208,7 +207,8 @@ def _meet_online(
     anew = health.seen is not None and presence.boot not in (UNSET, health.seen.boot)
     returned_s = presence.uptime_s or health.returned_uptime_s
     if retained:  # it connected while we were away; the uptime of another boot may be a relic's
-        after = _replace(health, session=presence.session)
+        parted = health.parted and presence.session == health.session
+        after = _replace(health, session=presence.session, parted=parted)
         return after if anew else _replace(after, returned_uptime_s=returned_s), ()
     counts = not health.met or (anew and not health.met_anew)
     after = _replace(
@@ -295,4 +295,6 @@ def standing(health: Health, now: float) -> tuple[Opened, ...]:
 
 def absent(health: Health, caught_up_at: float) -> Health:
     """Rule 8: the state of a site once we are caught up after our own absence."""
-    return _replace(health, confirm_at=None, vouched=False, met=False, patience_from=caught_up_at)
+    parted = health.parted and not health.met  # a session came after that end
+    after = _replace(health, confirm_at=None, vouched=False, met=False, parted=parted)
+    return _replace(after, patience_from=caught_up_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.events import Opened
-from server.model import Kind
+from server.model import Cause, Kind
 from tests.server.made import Story
 
 
@@ -119,3 +119,50 @@ def test_a_short_patience_does_not_shorten_a_planned_absence() -> None:
     assert story.waits(1309) == ()
     story.waits(1310)
     assert story.status == "offline"
+
+
+def caused(story: Story) -> list[Cause | None]:
+    """What the outages are said to come from, once nothing more is heard."""
+    opened = [one for one in story.waits(9000) if isinstance(one, Opened)]
+    return [one.cause for one in opened]
+
+
+STOPPED = Cause("agent", 0.95, ("the agent had ended in order: stopped",))
+
+
+def test_an_agent_that_was_back_before_our_absence_is_not_said_to_have_ended_in_order() -> None:
+    story = alive()
+    story.offline(1010, "one", "stopped")
+    story.online(1020, "two")
+    story.absent(2000)
+
+    assert caused(story) == [None]
+
+
+def test_nor_is_one_whose_next_session_stands_at_the_broker_when_we_are_back() -> None:
+    story = alive()
+    story.offline(1010, "one", "stopped")
+    story.online(1990, "two", retained=True, caught_up=False)
+    story.absent(2000)
+
+    assert caused(story) == [None]
+
+
+def test_one_that_ended_in_order_before_our_absence_and_did_not_come_back_is_said_to_have() -> None:
+    story = alive()
+    story.offline(1010, "one", "stopped")
+    story.online(1990, "one", retained=True, caught_up=False)
+    story.absent(2000)
+
+    assert caused(story) == [STOPPED]
+
+
+def test_one_that_ends_in_order_again_after_our_absence_is_said_to_have() -> None:
+    story = alive()
+    story.offline(1010, "one", "stopped")
+    story.online(1020, "two")
+    story.absent(2000)
+    story.offline(2100, "two", "stopped")
+
+    assert story.waits(2100 + 149) == ()
+    assert caused(story) == [STOPPED]
