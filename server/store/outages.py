@@ -9,7 +9,7 @@ from server.store.types import OutageRow
 
 _OUTAGES = (
     "SELECT site, opened_at, resolved_at,"
-    " CASE WHEN verdict = 'unknown' OR resolved_at IS NULL THEN"
+    " CASE WHEN verdict = 'unknown' OR (resolved_at IS NULL AND verdict <> 'agent') THEN"
     " coalesce((SELECT groups.verdict FROM incidents AS groups"
     " WHERE groups.id = incidents.covered AND groups.kind = 'group_outage'), 'unknown')"
     " ELSE verdict END"

@@ -111,7 +111,8 @@ class RulesVersion(NamedTuple):
 class OutageRow(NamedTuple):
     """A time that a site was offline, and its cause.
 
-    That of its group where its own is unknown, or a guess, as it is while the outage lasts.
+    That of its group where its own is unknown, or a guess, as it is while the outage lasts; that
+    its agent was not running is shown by then.
     """
 
     site: str

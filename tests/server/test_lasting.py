@@ -122,6 +122,23 @@ def test_what_neighbours_let_guess_while_it_lasts_is_charged_to_nobody(centre: C
     assert charged(covered.resolved(2000.0, Cause("power", 0.9))) == ["power"]
 
 
+def test_an_agent_that_did_not_run_is_charged_to_nobody_by_its_group_also_while_it_lasts(
+    centre: Centre,
+) -> None:
+    ended = Cause("agent", 0.95, ("the agent had ended in order: stopped",))
+    one = replace(away(centre).revised(cause=ended, why="covered"), group="g")
+    group = replace(one, id="g", kind=Kind.GROUP_OUTAGE, cause=Cause("isp", 0.8), group=None)
+
+    def charged(*revisions: Incident) -> list[str]:
+        with centre.store.transaction():
+            for revision in revisions:
+                centre.store.put_incident(revision, 2000.0)
+        return [row.verdict for row in centre.store.outages(0.0, math.inf)]
+
+    assert charged(one, group) == ["agent"]
+    assert charged(one.resolved(2000.0, ended)) == ["agent"]
+
+
 def test_a_site_taken_out_while_it_is_away_is_not_charged_by_a_guess(centre: Centre) -> None:
     guessed = away(centre).revised(cause=Cause("power", 0.6, ("3 of 4 went",)), why="a guess")
     with centre.store.transaction():
