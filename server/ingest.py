@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent import wire
-from server import health, inforce, moving, payloads, remarks, rules, settle, voice
+from server import health, inforce, moving, remarks, rules, settle, stands, voice
 from server.draft import Draft
 from server.groupwork import Groupwork
 from server.inforce import InForce
@@ -198,18 +198,8 @@ class Ingest:
         return self._store.outbox(after)
 
     def standing(self) -> Iterator[tuple[str, bytes]]:
-        """All that should stand retained: alerts that fire, states, acks."""
-        memory = self._memory
-        for incident in memory.firing.values():
-            yield from voice.standing(incident)
-        for name, one in memory.healths.items():
-            offline = memory.firing.get((name, Kind.SITE_OFFLINE))
-            work = name in memory.worked_on
-            yield payloads.state(memory.site(name), one, offline, maintenance=work)
-        seen = {name: one.seen.stream for name, one in memory.healths.items() if one.seen}
-        for site, stream, through in self._store.newest_streams(seen):
-            ack = wire.Ack(v=wire.VERSION, stream=stream, through=through)
-            yield wire.site_topic(site, "acks"), wire.encode(ack)
+        """Topic and payload of all that should stand retained."""
+        return stands.everything(self._memory, self._store)
 
     def sweep(self, stood: Sequence[str]) -> int:
         """Clear what stands at the broker though it should not; gives letters added.

@@ -154,6 +154,10 @@ ALLOWED: dict[str, set[str]] = {
         *("server.causes", "server.draft", "server.health", "server.memory", "server.store"),
         *("server.model", "agent.wire"),
     },
+    "server.stands": {
+        *("server.memory", "server.model", "server.payloads", "server.store", "server.voice"),
+        "agent.wire",
+    },
     "server.ingest": {
         *(
             "server.memory",
@@ -166,6 +170,7 @@ ALLOWED: dict[str, set[str]] = {
             "server.lasting",
             "server.remarks",
             "server.settle",
+            "server.stands",
             "server.voice",
             "server.health",
             "server.causes",

@@ -188,6 +188,9 @@ class Store(Settling, Streams, Protocol):
     def outages(self, from_at: float, to_at: float) -> Iterator[OutageRow]:
         """The times that sites were offline and that touch a period; by site, in order."""
 
+    def incident(self, identity: str) -> Incident | None:
+        """The newest revision of one incident, or None."""
+
     def find_incidents(self, prefix: str) -> list[Incident]:
         """Incidents whose id begins so: none, the one, or two that tell it is not unique."""
 

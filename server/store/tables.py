@@ -134,6 +134,10 @@ class SqliteStore(Glance, Notes, Outages, Readings, Settling, Spans, Terms, Witn
         rows = self._each("SELECT body FROM incidents WHERE resolved_at IS NULL ORDER BY opened_at")
         return [_incident.decode(row[0]) for row in rows]
 
+    def incident(self, identity: str) -> Incident | None:
+        row = self._one("SELECT body FROM incidents WHERE id = ?", [identity])
+        return None if row is None else _incident.decode(row[0])
+
     def covered(self, group: str) -> Iterator[Incident]:
         rows = self._each(
             "SELECT body FROM incidents WHERE covered = ? AND resolved_at IS NOT NULL", [group]

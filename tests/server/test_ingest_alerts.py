@@ -157,6 +157,22 @@ def test_a_resolved_alert_is_cleared_after_its_time(centre: Centre) -> None:
     assert centre.store.clear_due(1e12) == []
 
 
+def test_a_resolved_alert_stands_again_at_a_broker_that_lost_its_memory_until_it_is_cleared(
+    centre: Centre,
+) -> None:
+    device = Device()
+    centre.hears(device.live(1000))
+    centre.waits(1150)
+    firing = alert(centre)
+    centre.hears(device.live(1400))
+    centre.restart()
+
+    assert centre.standing()[firing] == centre.retained()[firing]
+    assert centre.standing()[firing]["status"] == "resolved"
+    centre.waits(1400 + RETAIN_S)
+    assert firing not in centre.standing()
+
+
 def test_every_revision_is_kept(centre: Centre) -> None:
     device = Device()
     world, both = {"ladder": {"world": "fail"}}, {"ladder": {"world": "fail", "dns": "fail"}}
