@@ -2,11 +2,8 @@
 
 An *anchor* is the server's time at which a kernel boot stood at uptime 0. Each
 message of a boot gives one (receipt minus ``sent_uptime_s``); delays can only
-make it too late, so the earliest is the best. But a device's uptime drifts as well. One that
-runs fast gives earlier anchors for ever, and they tell less of what was taken long ago. One that
-runs slow gives later ones for ever, so an anchor ages: by as much as drift can explain it may be
-replaced by a later one, and never by a later one than that. Where drift is no more, what is
-taken as a message is sent gets its true time, give or take a second and that message's delay.
+make it too late, so the earliest is the best. But a device's uptime drifts as well: one that
+runs fast gives earlier anchors for ever, and they tell less of what was taken long ago.
 """
 
 from __future__ import annotations
@@ -17,13 +14,11 @@ from typing import NamedTuple
 
 from agent.wire import Envelope, GoodReading
 
-Anchors = tuple[tuple[str, float, float], ...]
-"""Boot, when its uptime was 0, and the uptime at which it was told so."""
+Anchors = tuple[tuple[str, float], ...]
 
 _KEPT_BOOTS = 4
 _WORTH_S = 0.25  # an anchor that is better by less is not worth a write
-_LIFT_S = 1.0  # nor one that is later by less, which delays alone bring every few hours
-_DRIFT_RATIO = 1e-4  # as much may a device's uptime run wrong; cheap crystals keep half of it
+_DRIFT_RATIO = 1e-4  # as much may a device's uptime run too fast; cheap crystals keep half of it
 _FIRST_S, _LAST_S = -62_135_596_800.0, 253_402_300_799.0  # the years 1 to 9999
 
 
@@ -37,22 +32,20 @@ class When(NamedTuple):
 
 def anchored(anchors: Anchors, envelope: Envelope, received_at: float) -> Anchors:
     """The anchors after one more message; the same object when it adds nothing."""
-    uptime_s = envelope.sent_uptime_s
-    epoch = received_at - uptime_s
-    for boot, known, known_uptime_s in anchors:
+    epoch = received_at - envelope.sent_uptime_s
+    for boot, known in anchors:
         if boot == envelope.sent_boot:
-            epoch = min(epoch, known + _DRIFT_RATIO * max(0.0, uptime_s - known_uptime_s))
-            if -_WORTH_S <= epoch - known <= _LIFT_S:
+            if epoch >= known - _WORTH_S:
                 return anchors
             break
     others = tuple(one for one in anchors if one[0] != envelope.sent_boot)
-    return (*others[-(_KEPT_BOOTS - 1) :], (envelope.sent_boot, epoch, uptime_s))
+    return (*others[-(_KEPT_BOOTS - 1) :], (envelope.sent_boot, epoch))
 
 
 def better(known: Anchors, anchors: Anchors) -> dict[str, float]:
     """The boots whose anchor is new or earlier: by how many seconds; infinite for a new boot."""
-    before = {boot: epoch for boot, epoch, _ in known}
-    gains = {boot: before.get(boot, math.inf) - epoch for boot, epoch, _ in anchors}
+    before = dict(known)
+    gains = {boot: before.get(boot, math.inf) - epoch for boot, epoch in anchors}
     return {boot: gain_s for boot, gain_s in gains.items() if gain_s > 0.0}
 
 
@@ -62,11 +55,7 @@ def reach(gains: Mapping[str, float], anchors: Anchors, now: float) -> float:
     What came before a boot began is not of that boot, and what is older than drift explains stays.
     """
     return min(
-        (
-            max(epoch, now - gains[boot] / _DRIFT_RATIO)
-            for boot, epoch, _ in anchors
-            if boot in gains
-        ),
+        (max(epoch, now - gains[boot] / _DRIFT_RATIO) for boot, epoch in anchors if boot in gains),
         default=math.inf,
     )
 
@@ -85,7 +74,7 @@ def when(good: GoodReading, anchors: Anchors) -> When:
     """When a reading was taken, by its own clock if that was synchronised."""
     if good.reading.clock.synced:
         return When(good.taken_at, corrected=False, uncertain=False)
-    for boot, epoch, _ in anchors:
+    for boot, epoch in anchors:
         taken_at = epoch + good.reading.uptime_s
         if boot == good.reading.boot and _FIRST_S <= taken_at <= _LAST_S:
             return When(taken_at, corrected=True, uncertain=False)

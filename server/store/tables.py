@@ -103,14 +103,13 @@ class SqliteStore(Glance, Notes, Outages, Readings, Settling, Spans, Terms, Witn
 
     def boots(self) -> dict[str, Boots]:
         found: dict[str, Boots] = {}
-        rows = self._each("SELECT site, boot, began_at, uptime_s FROM boots ORDER BY rowid")
-        for site, *boot in rows:
-            found[site] = (*found.get(site, ()), (boot[0], boot[1], boot[2]))
+        for site, boot, began_at in self._each("SELECT * FROM boots ORDER BY rowid"):
+            found[site] = (*found.get(site, ()), (boot, began_at))
         return found
 
     def put_boots(self, site: str, boots: Boots) -> None:
         self._run("DELETE FROM boots WHERE site = ?", [site])
-        self._many("INSERT INTO boots VALUES (?,?,?,?)", [(site, *one) for one in boots])
+        self._many("INSERT INTO boots VALUES (?,?,?)", [(site, *one) for one in boots])
 
     def put_incident(self, incident: Incident, at: float) -> None:
         body = _json.encode(incident)

@@ -18,9 +18,8 @@ FLAG_UNCERTAIN = 2
 """Nothing anchors the time of a reading."""
 
 
-Boots = tuple[tuple[str, float, float], ...]
-"""Kernel boots of one device, oldest first, when each began by the server's clock, and the uptime
-at which that was told."""
+Boots = tuple[tuple[str, float], ...]
+"""Kernel boots of one device, oldest first, and when each began by the server's clock."""
 
 
 class StoreError(Exception):

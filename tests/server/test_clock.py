@@ -7,8 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent import wire
 from server import past
@@ -54,7 +52,7 @@ def test_an_unsynchronised_time_follows_from_uptime_and_receipt() -> None:
 def test_the_message_that_came_fastest_anchors_best() -> None:
     device = Device(synced=False)
 
-    assert anchors_of(device, 9, 2, 5) == (("boot-1", 102, 900),)
+    assert anchors_of(device, 9, 2, 5) == (("boot-1", 102),)
 
 
 def test_an_anchor_that_is_hardly_better_is_not_worth_a_write() -> None:
@@ -91,8 +89,7 @@ def test_the_last_four_boots_are_remembered() -> None:
         device.restart(f"boot-{number}", 1000.0 * number)
         anchors = anchored(anchors, envelope(device, 9000), 9000)
 
-    booted_at = {f"boot-{number}": 1000.0 * number for number in range(2, 6)}
-    assert anchors == tuple((boot, at, 9000 - at) for boot, at in booted_at.items())
+    assert anchors == tuple((f"boot-{number}", 1000.0 * number) for number in range(2, 6))
 
 
 def test_an_uptime_that_leads_beyond_all_dates_leaves_the_time_uncertain() -> None:
@@ -112,8 +109,8 @@ def test_what_an_anchor_gains_tells_a_time_better_only_where_drift_cannot_be_all
 
 
 def test_only_boots_that_are_new_or_anchored_earlier_can_tell_a_time_better() -> None:
-    known = (("a", 10.0, 5.0), ("b", 100.0, 5.0), ("c", 200.0, 5.0))
-    anchors = (("b", 99.0, 9.0), ("c", 201.0, 9.0), ("d", 5000.0, 9.0))
+    known = (("a", 10.0), ("b", 100.0), ("c", 200.0))
+    anchors = (("b", 99.0), ("c", 201.0), ("d", 5000.0))
     gains = better(known, anchors)
 
     assert gains == {"b": 1.0, "d": math.inf}
@@ -167,50 +164,6 @@ def test_a_device_whose_uptime_runs_fast_does_not_pull_its_past_along(tmp_path: 
 
     off_s = [row.taken_at - (began + 3600 * row.seq) for _, row in centre.rows(device.site)]
     assert [abs(one) < 1 for one in off_s] == [True] * 720
-    [(_, ledger)] = centre.store.all_spans(began - 60, began + 31 * 86_400)
-    assert past.rebuilt(centre.store, device.site) == ledger
-    centre.store.close()
-
-
-@given(
-    slow_ratio=st.floats(-0.99e-4, 0.99e-4),
-    sent=st.lists(st.tuples(st.integers(1, 400_000), st.floats(0, 600)), min_size=1, max_size=30),
-)
-def test_however_uptime_drifts_what_is_live_is_off_by_a_second_and_the_delay_at_most(
-    slow_ratio: float, sent: list[tuple[int, float]]
-) -> None:
-    anchors: Anchors = ()
-    at = 0.0
-    for passed_s, delay_s in sent:
-        at += passed_s
-        uptime_s = at * (1 - slow_ratio)
-        device = Device(booted_at=at - uptime_s, synced=False)
-        reading = good(device, at)
-        anchors = anchored(anchors, envelope(device, at), at + delay_s)
-
-        off_s = when(reading, anchors).taken_at - at
-        assert -1.01 <= off_s <= delay_s + 0.26
-
-
-def test_a_device_whose_uptime_runs_slow_is_not_left_behind(tmp_path: Path) -> None:
-    """Windows of an hour for 30 days, uptime 100 ppm too slow; the last eight came as a backlog."""
-    centre = home(tmp_path)
-    began = 1_780_000_000.0
-    device = Device(booted_at=began, synced=False, window_s=3600.0)
-    messages = []
-    for hour in range(1, 721):
-        at = began + 3600 * hour
-        device.booted_at = began + 99e-6 * 3600 * hour
-        device.reading(at)
-        if hour <= 712:
-            messages.append(device.message(at + 1))
-    centre.hears(*messages[:350])
-    centre.restart()
-    centre.hears(*messages[350:])
-    centre.hears(device.message(began + 3600 * 720 + 1, 720, *range(713, 720)))
-
-    off_s = [row.taken_at - (began + 3600 * row.seq) for _, row in centre.rows(device.site)]
-    assert [abs(one) < 4 for one in off_s] == [True] * 720
     [(_, ledger)] = centre.store.all_spans(began - 60, began + 31 * 86_400)
     assert past.rebuilt(centre.store, device.site) == ledger
     centre.store.close()
