@@ -12,7 +12,7 @@ Rules
     one known. All others are late: they amend history, never the state.
  3. A live reading makes the site online (or degraded), whatever it was before.
     Of the presences only the first online and the first clean end since the last
-    reading count as signs of life (an online counts again after that end, and after
+    reading count as signs of life (an online counts again after that end, and both after
     our own absence, which made everybody connect anew): an agent that keeps
     connecting but delivers nothing still falls silent. The first online of another
     boot counts as well: the device is back, without a reading yet.
@@ -71,6 +71,7 @@ class Health(Struct, frozen=True, omit_defaults=True):
     met: bool = False  # an online has counted since the last reading
     met_anew: bool = False  # one of another boot has
     parted: bool = False  # a clean end has counted since the last reading
+    ended: bool = False  # the newest session ended in order
     confirm_at: float | None = None  # a will is being confirmed until then
     planned_until: float = 0.0
     returned_uptime_s: float = 0.0  # of the device, when it last came back or connected
@@ -105,9 +106,12 @@ def _away_at(health: Health, rules: Rules) -> float | None:
 
 
 def _silent_at(health: Health, rules: Rules) -> float:
-    window_s = health.seen.window_s if health.seen else rules.default_window_s
     heard_at = max(health.heard_at, health.patience_from)
-    return max(heard_at + rules.silence_windows * window_s, health.planned_until)
+    return max(heard_at + rules.silence_windows * _window_s(health, rules), health.planned_until)
+
+
+def _window_s(health: Health, rules: Rules) -> float:
+    return health.seen.window_s if health.seen else rules.default_window_s
 
 
 def observe(health: Health, reading: Reading, envelope: Envelope, now: float, rules: Rules) -> Step:
@@ -149,6 +153,7 @@ def observe(health: Health, reading: Reading, envelope: Envelope, now: float, ru
         met=False,
         met_anew=False,
         parted=False,
+        ended=False,
         confirm_at=None,
         planned_until=0.0,
         returned_uptime_s=returned_s,
@@ -207,14 +212,15 @@ def _meet_online(
     anew = health.seen is not None and presence.boot not in (UNSET, health.seen.boot)
     returned_s = presence.uptime_s or health.returned_uptime_s
     if retained:  # it connected while we were away; the uptime of another boot may be a relic's
-        parted = health.parted and presence.session == health.session
-        after = _replace(health, session=presence.session, parted=parted)
+        ended = health.ended and presence.session == health.session
+        after = _replace(health, session=presence.session, ended=ended)
         return after if anew else _replace(after, returned_uptime_s=returned_s), ()
     counts = not health.met or (anew and not health.met_anew)
     after = _replace(
         health,
         session=presence.session,
         vouched=caught_up,
+        ended=False,
         confirm_at=None,
         met=True,
         met_anew=health.met_anew or anew,
@@ -239,6 +245,7 @@ def _part(health: Health, presence: Presence, now: float, rules: Rules) -> Healt
         confirm_at=None,
         met=health.met and not counts,
         parted=True,
+        ended=True,
         heard_at=now if counts else health.heard_at,
         planned_until=now + rules.planned_s if planned else health.planned_until,
     )
@@ -272,29 +279,16 @@ def expire(health: Health, now: float, rules: Rules) -> Step:
 
 def _parted(health: Health) -> Cause | None:
     """Why it is away, where its agent said so and no session came after that."""
-    if not health.parted or health.met:
+    if not health.ended:
         return None
     return causes.ended_in_order("upgrade or reboot" if health.planned_until else "stopped")
 
 
 def _silence_text(health: Health, rules: Rules) -> str:
-    window_s = health.seen.window_s if health.seen else rules.default_window_s
-    return f"no sign of life for {rules.silence_windows * window_s:.0f} s"
-
-
-def standing(health: Health, now: float) -> tuple[Opened, ...]:
-    """What would fire if the site had come into the registry only now."""
-    since, events = health.flapping_since, list[Event]()
-    if since:
-        events.append(Opened(Kind.SITE_FLAPPING, since, now, (flapping.reason(health.changes),)))
-    if health.status is Status.OFFLINE:
-        events.append(Opened(Kind.SITE_OFFLINE, health.heard_at, now, health.reasons))
-    events += troubles.events((), health.troubles, now)
-    return tuple(event for event in events if isinstance(event, Opened))
+    return f"no sign of life for {rules.silence_windows * _window_s(health, rules):.0f} s"
 
 
 def absent(health: Health, caught_up_at: float) -> Health:
     """Rule 8: the state of a site once we are caught up after our own absence."""
-    parted = health.parted and not health.met  # a session came after that end
-    after = _replace(health, confirm_at=None, vouched=False, met=False, parted=parted)
+    after = _replace(health, confirm_at=None, vouched=False, met=False, parted=False)
     return _replace(after, patience_from=caught_up_at)

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable
 
 from agent import wire
-from server import causes, health
+from server import causes, flapping, health, troubles
 from server.draft import Draft
+from server.events import Event, Opened
+from server.health import Health
 from server.memory import Memory
-from server.model import UNREGISTERED, Kind, Site
+from server.model import UNREGISTERED, Kind, Site, Status
 from server.store import Store
 
 _NOWHERE = (UNREGISTERED, UNREGISTERED)
@@ -109,5 +111,16 @@ def _apply_site(draft: Draft, memory: Memory, site: Site, now: float) -> None:
         return
     draft.move(site.id, place)
     if stood == _NOWHERE:
-        for event in health.standing(draft.health(site.id), now):
+        for event in standing(draft.health(site.id), now):
             draft.open(site.id, event)
+
+
+def standing(health: Health, now: float) -> tuple[Opened, ...]:
+    """What would fire if the site had come into the registry only now."""
+    since, events = health.flapping_since, list[Event]()
+    if since:
+        events.append(Opened(Kind.SITE_FLAPPING, since, now, (flapping.reason(health.changes),)))
+    if health.status is Status.OFFLINE:
+        events.append(Opened(Kind.SITE_OFFLINE, health.heard_at, now, health.reasons))
+    events += troubles.events((), health.troubles, now)
+    return tuple(event for event in events if isinstance(event, Opened))

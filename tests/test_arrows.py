@@ -152,6 +152,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.moving": {
         *("server.causes", "server.draft", "server.health", "server.memory", "server.store"),
+        *("server.events", "server.flapping", "server.troubles"),
         *("server.model", "agent.wire"),
     },
     "server.stands": {

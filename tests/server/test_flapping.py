@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from server import flapping
 from server.events import Opened, Resolved
-from server.health import standing
 from server.model import Kind, Rules, Status
+from server.moving import standing
 from tests.server.made import Story
 
 RULES = Rules()

@@ -166,3 +166,17 @@ def test_one_that_ends_in_order_again_after_our_absence_is_said_to_have() -> Non
 
     assert story.waits(2100 + 149) == ()
     assert caused(story) == [STOPPED]
+
+
+def test_a_second_end_in_order_is_one_as_well_without_a_reading_between_also_over_our_absence() -> (
+    None
+):
+    for absence in (False, True):
+        story = alive()
+        story.offline(1010, "one", "stopped")
+        story.online(1020, "two")
+        story.offline(1030, "two", "stopped")
+        if absence:
+            story.absent(2000)
+
+        assert caused(story) == [STOPPED]
