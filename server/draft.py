@@ -23,7 +23,9 @@ from server.store import HealthRow, NewReading, Store, StreamRow
 class Draft:
     """The changes of one transaction."""
 
-    def __init__(self, memory: Memory, store: Store, retain_s: float) -> None:
+    def __init__(
+        self, memory: Memory, store: Store, retain_s: float, *, blind: bool = False
+    ) -> None:
         self._memory = memory
         self._store = store
         self.retain_s = retain_s
@@ -35,8 +37,7 @@ class Draft:
         self._changed: dict[str, None] = {}  # in the order of the decisions
         self._revisions: list[Incident] = []
         self._held: set[str] = set()
-        self.blind = False
-        """Not caught up: what is found now may be over, and is not told yet."""
+        self._blind = blind  # not caught up: what is found now may be over, and is not told yet
         self._bodies: dict[tuple[int, int], bytes] = {}
         self.rows: list[NewReading] = []
         self._anchors: dict[str, Anchors] = {}
@@ -250,7 +251,7 @@ class Draft:
 
     def _tell(self, incident: Incident, now: float) -> None:
         grouping = incident.kind is Kind.SITE_OFFLINE and incident.site in self._held
-        held = grouping or self.blind
+        held = grouping or self._blind
         spoken = voice.speak(incident, held=held, cleared=self._cleared(incident))
         self._store.put_incident(spoken.incident, now)
         if incident.firing:

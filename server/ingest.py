@@ -54,6 +54,8 @@ class Ingest:
         self._version = -1
         self._changes_at = math.inf
         self._alive_at = 0.0
+        self._blind = False
+        self._untold: set[tuple[str, Kind]] = set()
         self._groupwork = Groupwork(store, group_rules)
         self._lasting = Lasting()
         self._load()
@@ -71,7 +73,13 @@ class Ingest:
             memory.firing[incident.site, incident.kind] = incident
 
     def _draft(self) -> Draft:
-        return Draft(self._memory, self._store, self._retain_s)
+        return Draft(self._memory, self._store, self._retain_s, blind=self._blind)
+
+    def sees(self, *, caught_up: bool) -> None:
+        """Whether we are caught up: while we are not, nothing new is told."""
+        self._blind = not caught_up
+        firing = self._memory.firing.items()
+        self._untold = {key for key, one in firing if caught_up and voice.waits(one)}
 
     def take(self, messages: Sequence[Message], now: float, *, caught_up: bool) -> Taken:
         """Commit a batch. Only afterwards may it be acknowledged.
@@ -100,7 +108,6 @@ class Ingest:
 
     def _take(self, messages: Sequence[Message], now: float, *, caught_up: bool) -> Taken:
         draft = self._draft()
-        draft.blind = not caught_up
         intake = Intake(draft, self._store, caught_up=caught_up)
         with self._store.transaction():
             for message in messages:
@@ -180,19 +187,6 @@ class Ingest:
             draft.save(to_at)
         draft.merge()
 
-    def tell_held(self, now: float) -> int:
-        """Once we are caught up: tell what was found before and lasts; gives letters added."""
-        held = [one for one in self._memory.firing.values() if voice.waits_for_us(one)]
-        if not held:
-            return 0
-        draft = self._draft()
-        with self._store.transaction():
-            for one in held:
-                draft.put_incident(one.revised(why="ingest is caught up, and it still lasts"))
-            draft.save(now)
-        draft.merge()
-        return draft.posts
-
     def letters(self, after: int) -> list[Letter]:
         """Letters of the outbox with an id above `after`, in order."""
         return self._store.outbox(after)
@@ -222,8 +216,26 @@ class Ingest:
     def refresh_registry(self, now: float) -> int:
         """Take over what the registry's commands changed, or what becomes valid by now.
 
-        Gives the letters added.
+        Gives the letters added, among them what waited until we were caught up.
         """
+        return self._follow_registry(now) + self._tell_untold(now)
+
+    def _tell_untold(self, now: float) -> int:
+        """What was found before we were caught up, once its site shows that it lasts."""
+        firing, healths = self._memory.firing, self._memory.healths
+        waiting = [one for key in self._untold if (one := firing.get(key)) and voice.waits(one)]
+        shown = [one for one in waiting if voice.still_lasts(one, healths[one.site])]
+        if shown:
+            draft = self._draft()
+            with self._store.transaction():
+                for one in shown:
+                    draft.put_incident(one.revised(why="ingest is caught up, and it still lasts"))
+                draft.save(now)
+            draft.merge()
+        self._untold = {(one.site, one.kind) for one in waiting if one not in shown}
+        return draft.posts if shown else 0
+
+    def _follow_registry(self, now: float) -> int:
         said = self._heed(now) + self._settle(now)
         if self._store.registry_version() == self._version and now < self._changes_at:
             return said

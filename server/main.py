@@ -76,6 +76,7 @@ class Service:
         self._ingest = Ingest(
             self._store, settings.health, settings.alerts.resolved_retain_s, settings.groups
         )
+        self._ingest.sees(caught_up=False)
         self._ingest.refresh_registry(time.time())
         _spare_collector()
         self._blind_since = self._ingest.alive_at()

@@ -85,6 +85,7 @@ class Session:
             mqtt.Lost: the connection is gone.
         """
         self._link.glance(payloads.OURS)
+        await self._look(caught_up=False)
         self._send_marker()  # comes back behind all that stands
         self._say_online()
         await self._retried(self._publisher.begin)
@@ -180,10 +181,11 @@ class Session:
             await self._retried(lambda: self._ingest.absent(since, now, reason))
             log.info("caught up after %.1f s", now - since)
         self._blind_since = None
-        self._caught_up = True
-        if await self._retried(lambda: self._ingest.tell_held(now)):
-            await self._retried(self._publisher.load)
-            self._publisher.send()
+        await self._look(caught_up=True)
+
+    async def _look(self, *, caught_up: bool) -> None:
+        self._caught_up = caught_up
+        await self._off(lambda: self._ingest.sees(caught_up=caught_up))
 
     def _send_marker(self) -> None:
         identity = uuid.uuid4().hex
@@ -211,7 +213,7 @@ class Session:
                     )
                 continue
             if now - slept_at > _STALL_S:
-                self._caught_up = False
+                await self._look(caught_up=False)
                 self._blind_since = slept_at
                 self._markers.clear()  # only one sent from now on proves anything
                 self._send_marker()

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from server import payloads
 from server.grouping import copies
+from server.health import Health
 from server.model import Incident, Kind
 
 Letters = list[tuple[str, bytes]]
@@ -45,11 +46,16 @@ def speak(incident: Incident, *, held: bool, cleared: bool = False) -> Spoken:
     return Spoken(replace(incident, told=True), letters(incident))
 
 
-def waits_for_us(incident: Incident) -> bool:
+def waits(incident: Incident) -> bool:
     """Whether one that fires waits for nothing but that ingest is caught up."""
     covered = incident.group is not None or incident.maintenance
     grouping = incident.kind is Kind.SITE_OFFLINE  # `server.groupwork` lets these go
     return not (incident.told or covered or grouping)
+
+
+def still_lasts(incident: Incident, health: Health) -> bool:
+    """Whether one that was found before we were caught up is known to last: its site has spoken."""
+    return incident.kind is Kind.SITE_FLAPPING or health.last_reading_at > health.patience_from
 
 
 def letters(incident: Incident) -> Letters:

@@ -119,7 +119,7 @@ ALLOWED: dict[str, set[str]] = {
         *("server.health", "server.seqset", "server.terms", "server.timeline"),
         *("server.model", "agent.wire"),
     },
-    "server.voice": {"server.grouping", "server.payloads", "server.model"},
+    "server.voice": {"server.grouping", "server.health", "server.payloads", "server.model"},
     "server.groupwork": {
         *("server.grouping", "server.groups", "server.health", "server.store", "server.model"),
     },

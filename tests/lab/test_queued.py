@@ -43,10 +43,12 @@ def test_a_trouble_found_in_the_queue_is_told_only_if_it_lasts(
             say(ladder={"world": "ok"})
         city.ingest.start()
         until(lambda: observer.through(SITE, STREAM) == seq, 30, "what was queued")
+        city.ingest.wait_for("caught up")
+        assert observer.alerts(SITE) == []
+        say(ladder=_FAILING if lasts else {"world": "ok"})
+        until(lambda: observer.through(SITE, STREAM) == seq, 30, "what came after it")
         if lasts:
             until(lambda: observer.alerts(SITE), 30, "the alert")
-        else:
-            city.at_work()  # caught up, and a while beyond it
         told = [(one.body["kind"], one.body["status"]) for one in observer.alerts(SITE)]
         assert told == ([("site_degraded", "firing")] if lasts else [])
         kept = [(one["kind"], one["status"]) for one in city.rows("incidents")]

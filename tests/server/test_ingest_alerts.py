@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent import wire
-from server.model import Kind, Site
+from server.model import Kind, Maintenance, Site
 from tests.server.centre import RETAIN_S, Centre, home
-from tests.server.made import OTHER, SITE, Device, identity, presence, says
+from tests.server.made import MINE, OTHER, SITE, Device, identity, presence, says
 
 STATE = f"state/girian/telkom/{SITE}"
 UNREGISTERED = f"state/-/-/{OTHER}"
@@ -266,26 +267,71 @@ def test_wills_of_all_before_our_connection_breaks_start_nothing_afterwards(
     assert centre.incidents() == []
 
 
-@pytest.mark.parametrize(("good", "told"), [(5, []), (4, ["firing"])])
-def test_what_is_found_in_the_queue_is_told_if_it_lasts_once_we_are_caught_up(
-    centre: Centre, good: int, told: list[str]
-) -> None:
-    device = Device()
+def queued(centre: Centre, device: Device, good: int) -> None:
+    """Three bad windows and some good ones, read from the queue after our absence."""
     centre.hears(device.live(1000))
+    centre.ingest.sees(caught_up=False)
     for n in range(3):
         centre.hears(device.live(1060 + 60 * n, ladder={"world": "fail"}), caught_up=False)
     for n in range(good):
         centre.hears(device.live(1240 + 60 * n), caught_up=False)
-    assert centre.retained()[STATE]["status"] == ("online" if good == 5 else "degraded")
     assert [one.told for one in centre.incidents()] == [False]
+    centre.ingest.refresh_registry(1600)
+    centre.ingest.absent(1030, 1600, "ingest was away")
+    centre.ingest.sees(caught_up=True)
+    centre.ingest.refresh_registry(1600)
 
-    assert bool(centre.ingest.tell_held(1600)) == bool(told)
-    assert centre.ingest.tell_held(1600) == 0
 
-    topics = [topic for topic in centre.retained() if topic.startswith("alerts/")]
-    assert [centre.retained()[topic]["status"] for topic in topics] == told
-    letters = [one for one in centre.store.outbox(0) if "/alerts/" in one.topic]
-    assert len(letters) == len(told)
+def alerted(centre: Centre) -> list[str]:
+    """The status of each letter that there was about an alert."""
+    letters = [one.payload for one in centre.store.outbox(0) if "/alerts/" in one.topic]
+    return [msgspec.json.decode(one)["status"] for one in letters]
+
+
+@pytest.mark.parametrize("good", [5, 0])
+def test_what_is_found_in_the_queue_is_told_once_we_are_caught_up_and_the_site_shows_it(
+    centre: Centre, good: int
+) -> None:
+    device = Device()
+    queued(centre, device, good)
+    assert alerted(centre) == []
+
+    centre.hears(device.live(1610, ladder={"world": "ok" if good else "fail"}))
+    centre.ingest.refresh_registry(1611)
+    centre.ingest.refresh_registry(1612)
+
+    assert alerted(centre) == ([] if good else ["firing"])
+
+
+def test_what_is_found_in_the_queue_of_a_site_that_has_gone_since_is_told_as_that(
+    centre: Centre,
+) -> None:
+    queued(centre, Device(), 0)
+    for now in (1611, 1700, 1751):
+        centre.ingest.refresh_registry(now)
+        centre.waits(now)
+
+    assert [one["kind"] for one in centre.retained().values() if "kind" in one] == ["site_offline"]
+    assert alerted(centre) == ["firing"]
+
+
+def test_what_outlasts_work_that_ended_in_our_absence_waits_for_the_queue(
+    tmp_path: Path,
+) -> None:
+    centre, device = Centre(tmp_path, MINE), Device()
+    with centre.store.transaction():
+        centre.store.put_maintenance(Maintenance("m1", "site", SITE, 900.0, 1300.0))
+    centre.ingest.refresh_registry(1000)
+    for n in range(3):
+        centre.hears(device.live(1000 + 60 * n, ladder={"world": "fail"}))
+    assert [one.maintenance for one in centre.incidents()] == [True]
+
+    centre.ingest.sees(caught_up=False)
+    centre.ingest.refresh_registry(2000)
+    for n in range(5):
+        centre.hears(device.live(1180 + 60 * n), caught_up=False)
+
+    assert alerted(centre) == []
 
 
 def test_the_end_of_what_was_told_before_is_told_before_we_are_caught_up(centre: Centre) -> None:
