@@ -5,6 +5,8 @@ Thrown away with its draft when the transaction fails.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from agent.wire import GoodReading, decode_reading
 from server import clock, timeline
 from server.clock import Anchors, When
@@ -15,6 +17,8 @@ Runs = dict[str, Run]
 """The span of up of each site that still grows."""
 _SLACK_S = 3600.0
 """Our own clock may have been set meanwhile."""
+MOST_ROWS = 10_000
+"""So many readings are looked at once a boot is anchored anew, the newest: a week of minutes."""
 
 
 class Past:
@@ -67,7 +71,8 @@ class Past:
         new: list[Span] = []
         gains = clock.better(known, anchors)
         since = clock.reach(gains, anchors, now) - _SLACK_S
-        for row in self._store.unsynced(site, since) if gains else ():
+        found = self._store.unsynced(site, since) if gains else ()
+        for row in islice(found, MOST_ROWS):
             good = decode_reading(row.body)
             if good.reading.boot not in gains:
                 continue

@@ -12,6 +12,8 @@ from server.store.types import FLAG_UNCERTAIN, NewReading, ReadingRow
 
 _COLUMNS = "stream_id, seq, received_at, taken_at, flags, message, place"
 _RECEIVED_AT, _TAKEN_AT = 2, 3  # of these
+_MOST_STREAMS = 100
+"""Further back no boot goes that is remembered; a device may have invented thousands."""
 
 
 class Readings(Database):
@@ -82,8 +84,8 @@ class Readings(Database):
 
     def unsynced(self, site: str, since: float) -> Iterator[ReadingRow]:
         bodies = _Bodies(self)
-        streams = "SELECT id FROM streams WHERE site = ? ORDER BY id DESC"
-        for (number,) in list(self._each(streams, [site])):
+        streams = "SELECT id FROM streams WHERE site = ? ORDER BY id DESC LIMIT ?"
+        for (number,) in list(self._each(streams, [site, _MOST_STREAMS])):
             rows = self._each(
                 f"SELECT {_COLUMNS} FROM readings"  # noqa: S608  # a constant
                 " WHERE stream_id = ? AND flags != 0 ORDER BY id DESC",

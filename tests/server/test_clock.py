@@ -151,6 +151,29 @@ def test_another_boot_costs_a_look_at_what_came_since_it_began_and_no_longer_at_
     centre.store.close()
 
 
+def test_a_device_that_invents_boots_and_uptimes_costs_a_bounded_look_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[bytes] = []
+
+    def counted(raw: bytes) -> wire.GoodReading:
+        looked_at.append(raw)
+        return wire.decode_reading(raw)
+
+    monkeypatch.setattr(past, "decode_reading", counted)
+    monkeypatch.setattr(past, "MOST_ROWS", 20)
+    centre = home(tmp_path)
+    device = Device(synced=False)
+    centre.hears(*(device.live(100_000.0 + 60 * n) for n in range(50)))
+    looked_at.clear()
+    device.restart("invented", 10.0)
+    centre.hears(device.live(103_060.0))
+
+    assert len(looked_at) == 20
+    assert len(centre.rows(device.site)) == 51
+    centre.store.close()
+
+
 def test_a_device_whose_uptime_runs_fast_does_not_pull_its_past_along(tmp_path: Path) -> None:
     """Windows of an hour for 30 days, uptime 20 ppm too fast; the first message was 40 s late."""
     centre = home(tmp_path)
