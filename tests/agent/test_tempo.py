@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from agent.publish.tempo import FIRST, LEAST, PATIENCE_S, QUICK_S, SLOW_S, Tempo
+from agent.publish.tempo import FIRST, LEAST, MOST_S, PATIENCE_S, QUICK_S, SLOW_S, Tempo
 from agent.wire import MAX_READINGS, Ack
 
 STREAM, OLDER = str(uuid.uuid4()), str(uuid.uuid4())
@@ -61,6 +61,21 @@ def test_where_no_ack_comes_the_next_goes_all_the_same_and_is_smaller(heard: Tem
     assert sizes == [FIRST, LEAST, LEAST, LEAST]
     heard.acknowledged(ack(64), 3 * PATIENCE_S + 1.0)
     assert heard.size == 2 * LEAST, "it recovers by itself"
+
+
+def test_each_that_goes_without_an_ack_makes_the_next_wait_twice_as_long(heard: Tempo) -> None:
+    at_s, waits = 0.0, []
+    for turn in range(7):
+        heard.sent(STREAM, 16 * turn + 16, at_s)
+        waits.append(heard.until_s() - at_s)
+        at_s = heard.until_s()
+    assert waits == [PATIENCE_S, 20.0, 40.0, 80.0, MOST_S, MOST_S, MOST_S]
+    heard.acknowledged(ack(7 * 16), at_s - MOST_S + 25.0)
+    heard.sent(STREAM, 200, at_s)
+    assert heard.until_s() - at_s == 50.0, "an ack tells how long one takes"
+    heard.acknowledged(ack(200), at_s + 1.0)
+    heard.sent(STREAM, 300, at_s)
+    assert heard.until_s() - at_s == PATIENCE_S
 
 
 def test_it_never_leaves_what_a_message_may_hold(heard: Tempo) -> None:
