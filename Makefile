@@ -107,10 +107,10 @@ lint: $(VENV)/.installed-dev
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-# The labs mostly wait, so two of them run beside each other, each file in one go.
+# Many tests mostly wait, so three run beside each other on two cores; a lab's file in one go.
 test: system lint
-	@$(VENV)/bin/pytest -q -n 2 -m 'not slow' --ignore tests/lab </dev/null
-	@$(VENV)/bin/pytest -q -n 2 --dist loadfile -m 'not slow' tests/lab </dev/null
+	@$(VENV)/bin/pytest -q -n 3 -m 'not slow' --ignore tests/lab </dev/null
+	@$(VENV)/bin/pytest -q -n 3 --dist loadfile -m 'not slow' tests/lab </dev/null
 	@$(if $(IS_ROOT),,echo 'Not root: the tests marked SKIPPED above were left out, each with its reason.')
 
 # The tests that need neither root nor a lab, once more under the newer Python.
