@@ -105,7 +105,7 @@ def test_a_centre_that_is_away_sends_no_device_back_and_is_waited_for(town: Town
     before = _streams(town, _SECOND)
     town.on("centre", "systemctl stop pantau-ingest")
     try:
-        away = ("upgrade.yml", "-e", f"pantau_version={number()}", *_SHORT, "--limit", _SECOND)
+        away = ("upgrade.yml", "-e", f"pantau_version={number()}", *_TRIAL, "--limit", _SECOND)
         words = " ".join(town.play(*away, expect=2).split())
     finally:
         town.on("centre", "systemctl start pantau-ingest")
