@@ -52,7 +52,8 @@ def check(text: bytes) -> None:
 
 # A string that nobody closes is one match to the end: to look again behind each of its quotes
 # would take minutes.
-_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|(-?Infinity|NaN)', re.DOTALL)
+# As the name of a field they are no JSON, whatever is made of them.
+_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|(-?Infinity|NaN)(?![ \t\r\n]*:)', re.DOTALL)
 _QUOTED = re.compile(rb'"\xff(-?Infinity|NaN)"')
 
 

@@ -393,3 +393,12 @@ def test_nesting_is_refused_however_deep_the_caller_already_is() -> None:
         return str(refused.value)
 
     assert deeper(sys.getrecursionlimit() // 2).startswith("maximum recursion depth exceeded")
+
+
+@pytest.mark.parametrize("name", [b"NaN", b"-Infinity \t", b"Infinity"])
+def test_what_is_no_number_as_the_name_of_a_field_is_no_json_and_spoils_the_message(
+    name: bytes,
+) -> None:
+    whole = message(readings=[reading(more={"a name": 1})])
+    with pytest.raises(wire.Invalid, match="JSON is malformed"):
+        wire.decode_readings(whole.replace(b'"a name"', name), site=SITE)
