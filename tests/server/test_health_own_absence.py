@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from server.events import Opened
 from server.model import Cause, Kind
 from tests.server.made import Story
@@ -139,22 +141,16 @@ def test_an_agent_that_was_back_before_our_absence_is_not_said_to_have_ended_in_
     assert caused(story) == [None]
 
 
-def test_nor_is_one_whose_next_session_stands_at_the_broker_when_we_are_back() -> None:
+@pytest.mark.parametrize(("stands", "cause"), [("two", None), ("one", STOPPED)])
+def test_the_session_that_stands_at_the_broker_when_we_are_back_tells_whether_an_end_was_the_last(
+    stands: str, cause: Cause | None
+) -> None:
     story = alive()
     story.offline(1010, "one", "stopped")
-    story.online(1990, "two", retained=True, caught_up=False)
+    story.online(1990, stands, retained=True, caught_up=False)
     story.absent(2000)
 
-    assert caused(story) == [None]
-
-
-def test_one_that_ended_in_order_before_our_absence_and_did_not_come_back_is_said_to_have() -> None:
-    story = alive()
-    story.offline(1010, "one", "stopped")
-    story.online(1990, "one", retained=True, caught_up=False)
-    story.absent(2000)
-
-    assert caused(story) == [STOPPED]
+    assert caused(story) == [cause]
 
 
 def test_one_that_ends_in_order_again_after_our_absence_is_said_to_have() -> None:
