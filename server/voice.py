@@ -40,17 +40,20 @@ def speak(incident: Incident, *, held: bool, cleared: bool = False) -> Spoken:
         held: a group may still take it over, or ingest is not caught up.
         cleared: its alert stood resolved, and was cleared since.
     """
-    covered = incident.group is not None or incident.maintenance
-    if cleared or (not incident.told and (held or covered or not incident.firing)):
+    silent = held or _covered(incident) or not incident.firing
+    if cleared or (not incident.told and silent):
         return Spoken(incident, [])
     return Spoken(replace(incident, told=True), letters(incident))
 
 
 def waits(incident: Incident) -> bool:
     """Whether one that fires waits for nothing but that ingest is caught up."""
-    covered = incident.group is not None or incident.maintenance
     grouping = incident.kind is Kind.SITE_OFFLINE  # `server.groupwork` lets these go
-    return not (incident.told or covered or grouping)
+    return not (incident.told or _covered(incident) or grouping)
+
+
+def _covered(incident: Incident) -> bool:
+    return incident.group is not None or incident.maintenance
 
 
 def still_lasts(incident: Incident, health: Health) -> bool:
