@@ -3,7 +3,9 @@
 A hole is normal while a backlog drains, since the newest reading goes first. So
 ingest asks only for a hole that has stood for a while without any progress, and
 for the same hole at most once in `AGAIN_S`, each time twice as late. What still waits
-at the broker is no lack of progress: only what is proven to be taken in counts.
+at the broker is no lack of progress: only what is proven to be taken in counts. And while
+ingest is behind, agents rest between the messages of their backlog (`agent.publish.tempo`):
+holes then stand for as long as that.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ from typing import NamedTuple
 
 STANDING_S = 3.0
 """How long a hole stands without progress before we ask."""
+BEHIND_S = 0.5
+"""What comes through the broker later than that shows that ingest is behind."""
+RESTING_S = 180.0
+"""How long a hole stands before we ask, when ingest was behind within that time."""
 AGAIN_S = 30.0
 """Least time between two requests for the same hole."""
 _LATEST_S = 3600.0
@@ -42,6 +48,12 @@ class Holes:
 
     def __init__(self) -> None:
         self._holes: dict[tuple[str, str], _Hole] = {}
+        self._behind_at = -RESTING_S
+
+    def took(self, trip_s: float, now: float) -> None:
+        """How long something was on its way through the broker to us."""
+        if trip_s > BEHIND_S:
+            self._behind_at = now
 
     def note(self, site: str, stream: str, gap: tuple[int, int] | None, now: float) -> None:
         """What is missing in a stream after a commit."""
@@ -64,8 +76,9 @@ class Holes:
             proven_at: everything that reached the broker until then has been taken in.
         """
         asks = []
+        standing_s = RESTING_S if now - self._behind_at < RESTING_S else STANDING_S
         for (site, stream), hole in self._holes.items():
-            if proven_at - hole.moved_at < STANDING_S:
+            if proven_at - hole.moved_at < standing_s:
                 continue
             if hole.asked_at is not None:
                 if now - hole.asked_at < hole.wait_s:

@@ -166,13 +166,16 @@ class Session:
         sent_at = self._markers.pop(payloads.marker_id(message.payload) or "", None)
         if sent_at is None:
             return  # of an earlier connection
+        now = time.time()
         self.proven_at = max(self.proven_at, sent_at)
         if self._stood:
             stood, self._stood = self._stood, []
             if await self._retried(lambda: self._ingest.sweep(stood)):
                 await self._retried(self._publisher.load)
                 self._publisher.send()
-        if not self._caught_up:
+        if self._caught_up:
+            self._holes.took(now - sent_at, now)
+        else:
             await self._catch_up(time.time(), "broker or ingest was away")
 
     async def _catch_up(self, now: float, reason: str) -> None:

@@ -66,9 +66,12 @@ class Pace:
         self.drain.resend(asked)
         self._tempo.lost(asked.stream)
 
-    def newest(self, in_flight: int, max_in_flight: int) -> Batch | None:
+    def newest(self, now_s: float, in_flight: int, max_in_flight: int) -> Batch | None:
         """The newest reading, where it is due (rule 1)."""
-        return self.drain.newest() if in_flight < max_in_flight else None
+        batch = self.drain.newest() if in_flight < max_in_flight else None
+        if batch is not None:
+            self._tempo.newest(batch.stream, now_s)
+        return batch
 
     def backlog(self, now_s: float, in_flight: int, max_in_flight: int) -> Batch | None:
         """The next message of the backlog, where one is due (rule 2)."""
@@ -96,9 +99,12 @@ class Pace:
         self._next_look_s = now_s + RECOVER_S
         return self.drain.recover()
 
-    def acknowledged(self, ack: wire.Ack, now_s: float) -> bool:
+    def acknowledged(self, ack: wire.Ack, now_s: float, *, retained: bool) -> bool:
         """Release what the server has; True where it has less than it had, and it is sent again."""
-        self._tempo.acknowledged(ack, now_s)
+        if retained:
+            self._tempo.stood()
+        else:
+            self._tempo.acknowledged(ack, now_s)
         newest = self._spool.newest
         self._acked |= newest is not None and newest[0] == ack.stream
         before = next((s for s in self._spool.streams() if s.stream == ack.stream), None)

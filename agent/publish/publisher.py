@@ -220,7 +220,9 @@ class Publisher:
         """What must not wait behind the backlog: the newest reading, and replies."""
         while self._asked:
             self._pace.resend(self._asked.popleft())
-        newest = self._pace.newest(len(connection.in_flight), connection.max_in_flight)
+        newest = self._pace.newest(
+            time.monotonic(), len(connection.in_flight), connection.max_in_flight
+        )
         if newest is not None:
             self._send(connection, newest)
         while self._replies and len(connection.in_flight) < connection.max_in_flight:
@@ -267,5 +269,5 @@ class Publisher:
             log.warning("acks: %s; ignored", err)
             return
         self._delivery.acked(ack.stream, ack.through, retained=retained)
-        if self._pace.acknowledged(ack, time.monotonic()):
+        if self._pace.acknowledged(ack, time.monotonic(), retained=retained):
             log.warning("the server went back to seq %d; sending again", ack.through)

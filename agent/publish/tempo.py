@@ -6,18 +6,25 @@ too fast makes everybody's newest readings wait. Only the server's acks tell how
 Rules
  1. One message of the backlog is on its way at a time. The next may go when the acks cover it,
     or when the server asks for something of that stream, which so was lost on the way, or
-    `PATIENCE_S` later: the server is away, or far behind. Each that goes without an ack makes
-    the next wait twice as long, up to `MOST_S`, and an ack sets that to twice what it took: a
-    fleet that goes on every 10 s whatever comes back is more than a server takes that is behind.
- 2. The first holds `FIRST` readings. An ack within `QUICK_S` doubles that, up to what a message
-    may hold; one after more than `SLOW_S`, or none, halves it, down to `LEAST`: the largest
-    that makes a fleet of 9,000 wait for some seconds only.
- 3. While no ack was heard at all, nobody may be there who says them: full messages go without
+    `PATIENCE_S` later: the server is away. Each that goes without an ack makes
+    the next wait twice as long, up to `MOST_S`, and an ack sets that to twice what it took.
+ 2. An ack that took longer than `QUICK_S` tells of a queue. The next message rests then
+    `REST` times as long as it took too long, up to `MOST_S`: of a fleet of any size only so
+    many send that the queue stays within some seconds. It rests half to one and a half times
+    that by chance, so that those who were held up together do not come back together.
+ 3. The newest reading, which a connection sends first, is the first such question.
+ 4. The first message holds `FIRST` readings. An ack within `SLOW_S` doubles that, up to what a
+    message may hold: few large ones cost the server less than many small ones. One after more
+    than that, or none, halves it, down to `LEAST`: the link may be what is slow.
+ 5. While no ack was heard at all, nobody may be there who says them: full messages go without
     waiting. A server that knows a site keeps its acks at the broker, where they are heard at
     once.
 """
 
 from __future__ import annotations
+
+import random
+from collections.abc import Callable
 
 from agent.wire import MAX_READINGS, Ack
 
@@ -25,42 +32,63 @@ FIRST = 16
 LEAST = 8
 QUICK_S = 2.0
 """The server acknowledges each site once a second at most."""
-SLOW_S = 4.0
-PATIENCE_S = 10.0
+SLOW_S = 10.0
+PATIENCE_S = 60.0
+"""A server that is further behind than that is not helped by more."""
+REST = 16.0
 MOST_S = 160.0
 
 
 class Tempo:
     """For the life of one connection.
 
+    Args:
+        chance: gives numbers from 0 to 1.
+
     Attributes:
         size: how many readings the next message of the backlog may hold.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self.size = MAX_READINGS
+        self._chance = chance
         self._heard = False
         self._on_its_way: tuple[str, int] | None = None
+        self._asked = False
         self._sent_s = 0.0
         self._patience_s = PATIENCE_S
+        self._rests_until_s = 0.0
 
     def until_s(self) -> float:
-        """Until when the next message waits for an ack; may be long past."""
-        if self._on_its_way is None or not self._heard:
+        """Until when the next message waits for an ack, or rests; may be long past."""
+        if not self._heard:
             return 0.0
+        if self._on_its_way is None:
+            return self._rests_until_s
         return self._sent_s + self._patience_s
+
+    def newest(self, stream: str, now_s: float) -> None:
+        """The newest reading goes, alone. Any ack of its stream answers it, wherever it stands."""
+        if not self._asked:
+            self._asked = True
+            self._on_its_way, self._sent_s = (stream, 0), now_s
 
     def sent(self, stream: str, last: int, now_s: float) -> None:
         """A message goes, which ends with that reading."""
+        self._asked = True
         if self._heard and self._on_its_way is not None:
             self._slow_down()
             self._patience_s = min(2 * self._patience_s, MOST_S)
         self._on_its_way, self._sent_s = (stream, last), now_s
 
-    def acknowledged(self, ack: Ack, now_s: float) -> None:
-        """The server says what it has."""
+    def stood(self) -> None:
+        """An ack stood at the broker: there is a server, which knows us."""
         if not self._heard:
             self._heard, self.size = True, FIRST
+
+    def acknowledged(self, ack: Ack, now_s: float) -> None:
+        """The server says what it has."""
+        self.stood()
         if self._on_its_way is None:
             return
         stream, last = self._on_its_way
@@ -69,9 +97,13 @@ class Tempo:
         self._on_its_way = None
         took_s = now_s - self._sent_s
         self._patience_s = min(max(2 * took_s, PATIENCE_S), MOST_S)
-        if took_s <= QUICK_S:
+        rest_s = REST * max(0.0, took_s - QUICK_S) * (0.5 + self._chance())
+        self._rests_until_s = now_s + min(rest_s, MOST_S)
+        if last == 0:
+            return
+        if took_s <= SLOW_S:
             self.size = min(2 * self.size, MAX_READINGS)
-        elif took_s > SLOW_S:
+        else:
             self._slow_down()
 
     def lost(self, stream: str) -> None:

@@ -29,14 +29,14 @@ def phases(lossy: bool) -> list[Phase]:
     found = [
         Phase("first start, over 60 s", 0, 90),
         Phase("at rest", 100, 160),
-        Phase("broker restarted", 170, 290, restart=True),
-        Phase("power of all back", 370, 490),
+        Phase("broker restarted", 170, 350, restart=True),
+        Phase("power of all back", 430, 610),
     ]
     if lossy:
         found += [
-            Phase("half lossy, at rest", 530, 590),
-            Phase("half lossy, broker restarted", 600, 720, restart=True),
-            Phase("half lossy, power of all back", 800, 920),
+            Phase("half lossy, at rest", 650, 710),
+            Phase("half lossy, broker restarted", 720, 900, restart=True),
+            Phase("half lossy, power of all back", 980, 1160),
         ]
     return found
 

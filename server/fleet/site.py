@@ -26,7 +26,7 @@ from server.config import Mqtt
 from server.fleet import commands
 from server.fleet.box import Box
 from server.fleet.tube import Tube, tube_time
-from server.mqtt import Connection, Lost, Refused, Will, connect, tls
+from server.mqtt import Connection, Lost, Message, Refused, Will, connect, tls
 
 MAX_IN_FLIGHT = 20
 """As the agent's own connection."""
@@ -253,7 +253,7 @@ class Site:
                 pace.resend(self._asked.pop(0))
             now_s = tube_time()
             pace.recover(now_s)
-            newest = pace.newest(flying, MAX_IN_FLIGHT)
+            newest = pace.newest(now_s, flying, MAX_IN_FLIGHT)
             flying += newest is not None
             backlog = pace.backlog(now_s, flying, MAX_IN_FLIGHT)
             flying += backlog is not None
@@ -282,13 +282,13 @@ class Site:
             await self._awake.wait()
             for message in batch.messages:
                 with contextlib.suppress(wire.Invalid, msgspec.MsgspecError):
-                    self._hear(connection, pace, message.topic, message.payload)
+                    self._hear(connection, pace, message)
             connection.acknowledge(batch)
 
-    def _hear(self, connection: Connection, pace: Pace, topic: str, payload: bytes) -> None:
-        leaf = topic.rpartition("/")[2]
+    def _hear(self, connection: Connection, pace: Pace, message: Message) -> None:
+        leaf, payload = message.topic.rpartition("/")[2], message.payload
         if leaf == "acks" and payload:
-            pace.acknowledged(wire.decode(wire.Ack, payload), tube_time())
+            pace.acknowledged(wire.decode(wire.Ack, payload), tube_time(), retained=message.retain)
         elif leaf == "commands":
             command = wire.decode(wire.Command, payload, site=self.box.site)
             spool = self.box.spool

@@ -53,17 +53,17 @@ def test_a_broker_that_never_answers_is_not_waited_for_for_ever(spool: Spool) ->
 def test_an_ack_lets_it_go_at_once_and_in_small_steps(spool: Spool) -> None:
     pace = Pace(spool, 100.0)
     pace.answered(100.1)
-    pace.acknowledged(stored(spool, 10), 100.2)
+    pace.acknowledged(stored(spool, 10), 100.2, retained=True)
     assert sent(pace, 100.2) == FIRST
     assert sent(pace, 101.0) == 0
-    pace.acknowledged(stored(spool, 10 + FIRST), 101.1)
+    pace.acknowledged(stored(spool, 10 + FIRST), 101.1, retained=False)
     assert sent(pace, 101.1) == 2 * FIRST
 
 
 def test_what_the_server_asks_for_goes_without_waiting(spool: Spool) -> None:
     pace = Pace(spool, 100.0)
     pace.answered(100.0)
-    pace.acknowledged(stored(spool, 0), 100.0)
+    pace.acknowledged(stored(spool, 0), 100.0, retained=True)
     assert sent(pace, 100.0) == FIRST
     assert sent(pace, 101.0) == 0
     assert spool.newest is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server import config, main
-from server.resend import Ask, Holes
+from server.resend import BEHIND_S, RESTING_S, Ask, Holes
 from tests.server.centre import home
 from tests.server.made import OTHER, SITE, Device
 
@@ -43,6 +43,34 @@ def test_a_hole_that_shrinks_is_given_time() -> None:
         assert holes.due(101 + 2 * step, 101 + 2 * step) == []
 
     assert holes.due(109, 109) == [Ask("site", "stream", 8, 8)]
+
+
+def test_while_ingest_is_behind_a_hole_may_stand_for_as_long_as_agents_rest() -> None:
+    holes = Holes()
+    holes.note("site", "stream", HOLE, 100)
+    holes.took(BEHIND_S + 0.1, 101)
+    holes.took(0.1, 102)
+
+    assert asked(holes, 103, 99 + RESTING_S, 100 + RESTING_S) == [100 + RESTING_S]
+
+
+def test_what_comes_through_the_broker_in_time_shows_nothing() -> None:
+    holes = Holes()
+    holes.note("site", "stream", HOLE, 100)
+    holes.took(BEHIND_S, 101)
+
+    assert asked(holes, 103) == [103]
+
+
+def test_a_hole_that_still_stands_when_everybody_has_rested_is_asked_for_even_behind() -> None:
+    holes = Holes()
+    holes.note("site", "stream", HOLE, 100)
+    for at in range(100, 400, 5):
+        holes.took(9.0, at)
+        if at < 100 + RESTING_S:
+            assert holes.due(at, at) == []
+
+    assert asked(holes, 400) == [400]
 
 
 def test_the_same_range_is_asked_for_at_most_once_in_30_s_and_ever_later() -> None:
