@@ -12,6 +12,7 @@ import pytest
 from server import settle
 from server.lasting import FIRST_S, Lasting
 from server.model import Cause, Incident, Kind, Site, Witnessed
+from server.store.sqlite import Database
 from tests.server.centre import Centre
 from tests.server.made import MINE, SITE, Device, identity, presence, says
 
@@ -104,6 +105,19 @@ def test_neighbours_are_those_of_the_site_as_it_was_when_it_went(centre: Centre)
     told = settle._beside(went, 60.0, centre.store, centre.store.sites())
 
     assert [one.dimension for one in told] == ["isp telkom", "district girian"]
+
+
+def test_who_went_is_found_without_reading_the_outages_themselves(centre: Centre) -> None:
+    """After a power cut of a whole city each of its outages is looked at so."""
+    assert isinstance(centre.store, Database)
+    said: list[str] = []
+    centre.store._db.set_trace_callback(said.append)
+    away(centre)
+    said.clear()
+    assert centre.store.went(900.0, 1100.0) == {SITE}
+    (plan,) = centre.store._db.execute(f"EXPLAIN QUERY PLAN {said[0]}")
+
+    assert "USING COVERING INDEX incidents_went" in plan[-1]
 
 
 def test_what_neighbours_let_guess_while_it_lasts_is_charged_to_nobody(centre: Centre) -> None:
