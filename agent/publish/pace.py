@@ -14,6 +14,7 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from agent import wire
@@ -42,14 +43,19 @@ class Pace:
     Args:
         spool: what to send, and what to release.
         now_s: when the connection began, on a clock that never steps.
+        chance: gives numbers from 0 to 1.
         max_batch_bytes: of the readings of one message.
     """
 
     def __init__(
-        self, spool: Releasing, now_s: float, max_batch_bytes: int = MAX_BATCH_BYTES
+        self,
+        spool: Releasing,
+        now_s: float,
+        chance: Callable[[], float],
+        max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
         self.drain = Drain(spool, max_batch_bytes)
-        self._tempo = Tempo()
+        self._tempo = Tempo(chance)
         self._spool = spool
         self._acked = False
         self._waits_for_acks = True

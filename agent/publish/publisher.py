@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import time
 import uuid
@@ -34,6 +35,7 @@ _LOOKS_A_PING = 14.5
 allow, so that at windows of four keepalives the fourth is spared: the reading takes its place."""
 _STEADY_S = 30.0
 _MAX_REPLIES = 100
+_chance = random.SystemRandom().random
 
 
 class Publisher:
@@ -73,7 +75,7 @@ class Publisher:
         self._state = "not yet connected"
         self._connected = False
         self._progress_s = time.monotonic()
-        self._pace = Pace(spool, time.monotonic())
+        self._pace = Pace(spool, time.monotonic(), _chance)
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     # For other threads
@@ -158,7 +160,7 @@ class Publisher:
 
     def _one_connection(self) -> None:
         session = str(uuid.uuid4())
-        self._pace = Pace(self._spool, time.monotonic())
+        self._pace = Pace(self._spool, time.monotonic(), _chance)
         connection = Connection(
             self._site,
             self._mqtt,
@@ -172,7 +174,7 @@ class Publisher:
             log.info("connected to %s with MQTT %s", self._mqtt.url, self._protocol)
             self._connected, self._state = True, f"connected with MQTT {self._protocol}"
             most_bytes = min(MAX_BATCH_BYTES, connection.max_packet_bytes - 1024)
-            self._pace = Pace(self._spool, time.monotonic(), most_bytes)
+            self._pace = Pace(self._spool, time.monotonic(), _chance, most_bytes)
             connection.subscribe()
             connection.publish(
                 "presence", presence(self._site, self._here, session, "online"), retain=True

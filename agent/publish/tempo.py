@@ -12,7 +12,8 @@ Rules
     `REST` times as long as it took too long, up to `MOST_S`: of a fleet of any size only so
     many send that the queue stays within some seconds. It rests half to one and a half times
     that by chance, so that those who were held up together do not come back together.
- 3. The newest reading, which a connection sends first, is the first such question.
+ 3. The newest reading, which a connection sends first, is the first such question. It is
+    waited for `ANSWER_S` only: an ack that stands at the broker may be all there is.
  4. The first message holds `FIRST` readings. An ack within `SLOW_S` doubles that, up to what a
     message may hold: few large ones cost the server less than many small ones. One after more
     than that, or none, halves it, down to `LEAST`: the link may be what is slow.
@@ -23,7 +24,6 @@ Rules
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 from agent.wire import MAX_READINGS, Ack
@@ -33,8 +33,8 @@ LEAST = 8
 QUICK_S = 2.0
 """The server acknowledges each site once a second at most."""
 SLOW_S = 10.0
-PATIENCE_S = 60.0
-"""A server that is further behind than that is not helped by more."""
+ANSWER_S = 5.0
+PATIENCE_S = 20.0
 REST = 16.0
 MOST_S = 160.0
 
@@ -49,14 +49,14 @@ class Tempo:
         size: how many readings the next message of the backlog may hold.
     """
 
-    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, chance: Callable[[], float]) -> None:
         self.size = MAX_READINGS
         self._chance = chance
         self._heard = False
         self._on_its_way: tuple[str, int] | None = None
         self._asked = False
         self._sent_s = 0.0
-        self._patience_s = PATIENCE_S
+        self._patience_s = ANSWER_S
         self._rests_until_s = 0.0
 
     def until_s(self) -> float:
@@ -76,9 +76,11 @@ class Tempo:
     def sent(self, stream: str, last: int, now_s: float) -> None:
         """A message goes, which ends with that reading."""
         self._asked = True
-        if self._heard and self._on_its_way is not None:
+        if self._heard and self._on_its_way is not None and self._on_its_way[1]:
             self._slow_down()
             self._patience_s = min(2 * self._patience_s, MOST_S)
+        else:
+            self._patience_s = max(self._patience_s, PATIENCE_S)
         self._on_its_way, self._sent_s = (stream, last), now_s
 
     def stood(self) -> None:

@@ -224,7 +224,7 @@ class Site:
 
     async def _serve(self, connection: Connection, here: Here) -> None:
         assert self.box.spool is not None
-        pace = Pace(self.box.spool, tube_time())
+        pace = Pace(self.box.spool, tube_time(), self._chance.random)
         pace.answered(tube_time())
         listening = asyncio.create_task(self._listen(connection, pace))
         sending = asyncio.create_task(self._send(connection, pace, here))

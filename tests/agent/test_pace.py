@@ -37,7 +37,7 @@ def stored(spool: Spool, through: int) -> Ack:
 
 
 def test_acks_are_waited_for_from_the_brokers_answer_on(spool: Spool) -> None:
-    pace = Pace(spool, 100.0)
+    pace = Pace(spool, 100.0, lambda: 0.5)
     assert sent(pace, 103.0) == 0, "the broker has not answered yet: nothing can have been heard"
     pace.answered(103.0)
     assert sent(pace, 103.0 + ACKS_WAIT_S - 0.1) == 0
@@ -45,13 +45,13 @@ def test_acks_are_waited_for_from_the_brokers_answer_on(spool: Spool) -> None:
 
 
 def test_a_broker_that_never_answers_is_not_waited_for_for_ever(spool: Spool) -> None:
-    pace = Pace(spool, 100.0)
+    pace = Pace(spool, 100.0, lambda: 0.5)
     assert sent(pace, 100.0 + ANSWER_S - 0.1) == 0
     assert sent(pace, 100.0 + ANSWER_S) == MAX_READINGS
 
 
 def test_an_ack_lets_it_go_at_once_and_in_small_steps(spool: Spool) -> None:
-    pace = Pace(spool, 100.0)
+    pace = Pace(spool, 100.0, lambda: 0.5)
     pace.answered(100.1)
     pace.acknowledged(stored(spool, 10), 100.2, retained=True)
     assert sent(pace, 100.2) == FIRST
@@ -61,7 +61,7 @@ def test_an_ack_lets_it_go_at_once_and_in_small_steps(spool: Spool) -> None:
 
 
 def test_what_the_server_asks_for_goes_without_waiting(spool: Spool) -> None:
-    pace = Pace(spool, 100.0)
+    pace = Pace(spool, 100.0, lambda: 0.5)
     pace.answered(100.0)
     pace.acknowledged(stored(spool, 0), 100.0, retained=True)
     assert sent(pace, 100.0) == FIRST

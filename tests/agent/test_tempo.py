@@ -8,7 +8,17 @@ import uuid
 
 import pytest
 
-from agent.publish.tempo import FIRST, LEAST, MOST_S, PATIENCE_S, QUICK_S, REST, SLOW_S, Tempo
+from agent.publish.tempo import (
+    ANSWER_S,
+    FIRST,
+    LEAST,
+    MOST_S,
+    PATIENCE_S,
+    QUICK_S,
+    REST,
+    SLOW_S,
+    Tempo,
+)
 from agent.wire import MAX_READINGS, Ack
 
 STREAM, OLDER = str(uuid.uuid4()), str(uuid.uuid4())
@@ -26,7 +36,7 @@ def heard() -> Tempo:
 
 
 def test_full_messages_go_without_waiting_until_an_ack_was_heard() -> None:
-    tempo = Tempo()
+    tempo = Tempo(lambda: 0.5)
     for seq in (100, 200):
         assert tempo.size == MAX_READINGS
         tempo.sent(STREAM, seq, 10.0)
@@ -48,10 +58,18 @@ def test_the_next_message_waits_for_the_acks_to_cover_the_one_before(heard: Temp
 def test_the_newest_reading_asks_how_far_behind_the_server_is(heard: Tempo) -> None:
     heard.newest(STREAM, 10.0)
     heard.stood()
-    assert heard.until_s() == 10.0 + PATIENCE_S, "what stood there answers nothing"
+    assert heard.until_s() == 10.0 + ANSWER_S, "what stood there answers nothing"
     heard.acknowledged(ack(0), 10.0 + QUICK_S + 3.0)
     assert heard.until_s() == 10.0 + QUICK_S + 3.0 + 3.0 * REST
     assert heard.size == FIRST, "one reading tells nothing of what a message may hold"
+
+
+def test_a_server_that_does_not_answer_the_newest_reading_gets_the_backlog(heard: Tempo) -> None:
+    heard.newest(STREAM, 10.0)
+    assert heard.until_s() == 10.0 + ANSWER_S
+    heard.sent(STREAM, 16, 10.0 + ANSWER_S)
+    assert heard.size == FIRST
+    assert heard.until_s() == 10.0 + ANSWER_S + PATIENCE_S
 
 
 def test_only_the_first_newest_reading_of_a_connection_is_waited_for(heard: Tempo) -> None:
@@ -59,7 +77,7 @@ def test_only_the_first_newest_reading_of_a_connection_is_waited_for(heard: Temp
     heard.acknowledged(ack(0), 11.0)
     heard.newest(STREAM, 70.0)
     assert heard.until_s() <= 70.0
-    other = Tempo()
+    other = Tempo(lambda: 0.5)
     other.stood()
     other.sent(STREAM, 16, 10.0)
     other.newest(STREAM, 12.0)
@@ -116,7 +134,7 @@ def test_each_that_goes_without_an_ack_makes_the_next_wait_twice_as_long(heard: 
         heard.sent(STREAM, 16 * turn + 16, at_s)
         waits.append(heard.until_s() - at_s)
         at_s = heard.until_s()
-    assert waits == [PATIENCE_S, 2 * PATIENCE_S, *[MOST_S] * 5]
+    assert waits == [PATIENCE_S, 40.0, 80.0, *[MOST_S] * 4]
     heard.acknowledged(ack(7 * 16), at_s - MOST_S + 35.0)
     heard.sent(STREAM, 200, at_s)
     assert heard.until_s() - at_s == 70.0, "an ack tells how long one takes"
