@@ -17,6 +17,8 @@ STANDING_S = 3.0
 """How long a hole stands without progress before we ask."""
 BEHIND_S = 0.5
 """What comes through the broker later than that shows that ingest is behind."""
+BEHIND_AT_ONCE_S = 10.0
+"""The first that comes through after an absence also waited for what stood there."""
 RESTING_S = 180.0
 """How long a hole stands before we ask, when ingest was behind within that time."""
 AGAIN_S = 30.0
@@ -48,12 +50,14 @@ class Holes:
 
     def __init__(self) -> None:
         self._holes: dict[tuple[str, str], _Hole] = {}
+        self._slow = False
         self._behind_at = -RESTING_S
 
     def took(self, trip_s: float, now: float) -> None:
-        """How long something was on its way through the broker to us."""
-        if trip_s > BEHIND_S:
+        """How long something was on its way through the broker to us; two in a row count."""
+        if trip_s > BEHIND_S and (self._slow or trip_s > BEHIND_AT_ONCE_S):
             self._behind_at = now
+        self._slow = trip_s > BEHIND_S
 
     def note(self, site: str, stream: str, gap: tuple[int, int] | None, now: float) -> None:
         """What is missing in a stream after a commit."""
@@ -76,7 +80,7 @@ class Holes:
             proven_at: everything that reached the broker until then has been taken in.
         """
         asks = []
-        standing_s = RESTING_S if now - self._behind_at < RESTING_S else STANDING_S
+        standing_s = RESTING_S if 0 <= now - self._behind_at < RESTING_S else STANDING_S
         for (site, stream), hole in self._holes.items():
             if proven_at - hole.moved_at < standing_s:
                 continue

@@ -173,9 +173,8 @@ class Session:
             if await self._retried(lambda: self._ingest.sweep(stood)):
                 await self._retried(self._publisher.load)
                 self._publisher.send()
-        if self._caught_up:
-            self._holes.took(now - sent_at, now)
-        else:
+        self._holes.took(now - sent_at, now)
+        if not self._caught_up:
             await self._catch_up(time.time(), "broker or ingest was away")
 
     async def _catch_up(self, now: float, reason: str) -> None:

@@ -40,6 +40,11 @@ class Batch(NamedTuple):
     oldest: int
     readings: Numbered
 
+    @property
+    def last(self) -> int:
+        """The seq with which it ends."""
+        return self.readings[-1][0]
+
 
 class Range(NamedTuple):
     """Readings of a stream that the server asked for, both ends included."""

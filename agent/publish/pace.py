@@ -76,7 +76,7 @@ class Pace:
         """The newest reading, where it is due (rule 1)."""
         batch = self.drain.newest() if in_flight < max_in_flight else None
         if batch is not None:
-            self._tempo.newest(batch.stream, now_s)
+            self._tempo.newest(batch.stream, batch.last, now_s)
         return batch
 
     def backlog(self, now_s: float, in_flight: int, max_in_flight: int) -> Batch | None:
@@ -90,8 +90,12 @@ class Pace:
         batch = self.drain.backlog(self._tempo.size)
         if batch is not None:
             self._next_backlog_s = now_s + BACKLOG_INTERVAL_S
-            self._tempo.sent(batch.stream, batch.readings[-1][0], now_s)
+            self._tempo.sent(batch.stream, batch.last, now_s)
         return batch
+
+    def landed(self, stream: str, last: int, now_s: float) -> None:
+        """The broker has confirmed the message of that stream that ends with that reading."""
+        self._tempo.landed(stream, last, now_s)
 
     def wait_s(self, now_s: float) -> float | None:
         """How long until there may be backlog to send; None: until something happens."""

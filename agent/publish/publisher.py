@@ -75,6 +75,7 @@ class Publisher:
         self._state = "not yet connected"
         self._connected = False
         self._progress_s = time.monotonic()
+        self._landing: dict[int, tuple[str, int]] = {}
         self._pace = Pace(spool, time.monotonic(), _chance)
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
@@ -160,6 +161,7 @@ class Publisher:
 
     def _one_connection(self) -> None:
         session = str(uuid.uuid4())
+        self._landing.clear()
         self._pace = Pace(self._spool, time.monotonic(), _chance)
         connection = Connection(
             self._site,
@@ -208,6 +210,8 @@ class Publisher:
             wait_s = self._pace.wait_s(now_s)
             connection.turn(idle_s if wait_s is None else min(idle_s, wait_s), self._wake)
             drain(self._wake)
+            for mid in [mid for mid in self._landing if mid not in connection.in_flight]:
+                self._pace.landed(*self._landing.pop(mid), time.monotonic())
             if not connection.in_flight or first not in connection.in_flight:
                 first = next(iter(connection.in_flight), None)
                 self._progress_s = time.monotonic()
@@ -242,7 +246,9 @@ class Publisher:
             oldest=batch.oldest,
             readings=[payload for _, payload in batch.readings],
         )
-        connection.publish("readings", payload)
+        mid = connection.publish("readings", payload)
+        if mid is not None:
+            self._landing[mid] = (batch.stream, batch.last)
         self._delivery.sent(batch.stream, batch.readings[0][0])
 
     def _say_goodbye(self, connection: Connection, session: str, reason: Reason) -> None:

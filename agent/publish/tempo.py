@@ -1,7 +1,8 @@
 """How much of the backlog may be on its way to the server. Pure; the clock is an argument.
 
 The broker takes whatever comes, and hands it to the server in its order: what a fleet sends
-too fast makes everybody's newest readings wait. Only the server's acks tell how fast it is.
+too fast makes everybody's newest readings wait. Only the server's acks tell how fast it is:
+from the broker's PUBACK on, since before that it is the link that takes its time.
 
 Rules
  1. One message of the backlog is on its way at a time. The next may go when the acks cover it,
@@ -9,14 +10,15 @@ Rules
     `PATIENCE_S` later: the server is away. Each that goes without an ack makes
     the next wait twice as long, up to `MOST_S`, and an ack sets that to twice what it took.
  2. An ack that took longer than `QUICK_S` tells of a queue. The next message rests then
-    `REST` times as long as it took too long, up to `MOST_S`: of a fleet of any size only so
-    many send that the queue stays within some seconds. It rests half to one and a half times
-    that by chance, so that those who were held up together do not come back together.
+    `REST` times as long as it took too long, up to `LONGEST_REST_S`: of a fleet of any size only
+    so many send that the queue stays within some seconds. It rests half to one and a half times
+    that by chance, so that those who were held up together do not come back together. A server
+    that asks for readings is not behind: it ends the rest.
  3. The newest reading, which a connection sends first, is the first such question. It is
     waited for `ANSWER_S` only: an ack that stands at the broker may be all there is.
- 4. The first message holds `FIRST` readings. An ack within `SLOW_S` doubles that, up to what a
-    message may hold: few large ones cost the server less than many small ones. One after more
-    than that, or none, halves it, down to `LEAST`: the link may be what is slow.
+ 4. The first message holds `FIRST` readings. One that the link takes within `SLOW_S` doubles
+    that, up to what a message may hold: few large ones cost the server less than many small
+    ones. One that takes longer, or brings no ack, halves it, down to `LEAST`.
  5. While no ack was heard at all, nobody may be there who says them: full messages go without
     waiting. A server that knows a site keeps its acks at the broker, where they are heard at
     once.
@@ -25,6 +27,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent.wire import MAX_READINGS, Ack
 
@@ -33,10 +36,27 @@ LEAST = 8
 QUICK_S = 2.0
 """The server acknowledges each site once a second at most."""
 SLOW_S = 10.0
-ANSWER_S = 5.0
+ANSWER_S = 10.0
 PATIENCE_S = 20.0
-REST = 16.0
 MOST_S = 160.0
+REST = 16.0
+LONGEST_REST_S = 100.0
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What is on its way: an ack of the stream from `through` on answers it.
+
+    Attributes:
+        last: the seq with which the message ends.
+        landed_s: when the broker had it.
+    """
+
+    stream: str
+    last: int
+    through: int
+    sent_s: float
+    landed_s: float | None = None
 
 
 class Tempo:
@@ -53,35 +73,40 @@ class Tempo:
         self.size = MAX_READINGS
         self._chance = chance
         self._heard = False
-        self._on_its_way: tuple[str, int] | None = None
         self._asked = False
-        self._sent_s = 0.0
-        self._patience_s = ANSWER_S
+        self._on_its_way: _Sent | None = None
+        self._patience_s = PATIENCE_S
         self._rests_until_s = 0.0
 
     def until_s(self) -> float:
         """Until when the next message waits for an ack, or rests; may be long past."""
         if not self._heard:
             return 0.0
-        if self._on_its_way is None:
+        one = self._on_its_way
+        if one is None:
             return self._rests_until_s
-        return self._sent_s + self._patience_s
+        return one.sent_s + (self._patience_s if one.through else ANSWER_S)
 
-    def newest(self, stream: str, now_s: float) -> None:
+    def newest(self, stream: str, seq: int, now_s: float) -> None:
         """The newest reading goes, alone. Any ack of its stream answers it, wherever it stands."""
         if not self._asked:
             self._asked = True
-            self._on_its_way, self._sent_s = (stream, 0), now_s
+            self._on_its_way = _Sent(stream, seq, 0, now_s)
 
     def sent(self, stream: str, last: int, now_s: float) -> None:
         """A message goes, which ends with that reading."""
         self._asked = True
-        if self._heard and self._on_its_way is not None and self._on_its_way[1]:
+        before = self._on_its_way
+        if self._heard and before is not None and before.through:
             self._slow_down()
             self._patience_s = min(2 * self._patience_s, MOST_S)
-        else:
-            self._patience_s = max(self._patience_s, PATIENCE_S)
-        self._on_its_way, self._sent_s = (stream, last), now_s
+        self._on_its_way = _Sent(stream, last, last, now_s)
+
+    def landed(self, stream: str, last: int, now_s: float) -> None:
+        """The broker has the message that ends with that reading."""
+        one = self._on_its_way
+        if one is not None and (one.stream, one.last, one.landed_s) == (stream, last, None):
+            one.landed_s = now_s
 
     def stood(self) -> None:
         """An ack stood at the broker: there is a server, which knows us."""
@@ -91,26 +116,23 @@ class Tempo:
     def acknowledged(self, ack: Ack, now_s: float) -> None:
         """The server says what it has."""
         self.stood()
-        if self._on_its_way is None:
-            return
-        stream, last = self._on_its_way
-        if ack.stream != stream or ack.through < last:
+        one = self._on_its_way
+        if one is None or ack.stream != one.stream or ack.through < one.through:
             return
         self._on_its_way = None
-        took_s = now_s - self._sent_s
-        self._patience_s = min(max(2 * took_s, PATIENCE_S), MOST_S)
-        rest_s = REST * max(0.0, took_s - QUICK_S) * (0.5 + self._chance())
-        self._rests_until_s = now_s + min(rest_s, MOST_S)
-        if last == 0:
-            return
-        if took_s <= SLOW_S:
-            self.size = min(2 * self.size, MAX_READINGS)
-        else:
+        landed_s = now_s if one.landed_s is None else one.landed_s
+        self._patience_s = min(max(2 * (now_s - one.sent_s), PATIENCE_S), MOST_S)
+        rest_s = min(REST * max(0.0, now_s - landed_s - QUICK_S), LONGEST_REST_S)
+        self._rests_until_s = now_s + rest_s * (0.5 + self._chance())
+        if landed_s - one.sent_s > SLOW_S:
             self._slow_down()
+        elif one.through:
+            self.size = min(2 * self.size, MAX_READINGS)
 
     def lost(self, stream: str) -> None:
         """The server asks for what it lacks of that stream: nothing is to be waited for."""
-        if self._on_its_way is not None and self._on_its_way[0] == stream:
+        self._rests_until_s = 0.0
+        if self._on_its_way is not None and self._on_its_way.stream == stream:
             self._on_its_way = None
 
     def _slow_down(self) -> None:

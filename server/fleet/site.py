@@ -242,9 +242,10 @@ class Site:
         """Send what is due, for ever."""
         flying = 0
 
-        def landed() -> None:
+        def landed(batch: Batch) -> None:
             nonlocal flying
             flying -= 1
+            pace.landed(batch.stream, batch.last, tube_time())
             self._news.set()
 
         while True:
@@ -254,12 +255,10 @@ class Site:
             now_s = tube_time()
             pace.recover(now_s)
             newest = pace.newest(now_s, flying, MAX_IN_FLIGHT)
-            flying += newest is not None
-            backlog = pace.backlog(now_s, flying, MAX_IN_FLIGHT)
-            flying += backlog is not None
-            for batch in (newest, backlog):
-                if batch is not None:
-                    self._publish(connection, here, batch, landed)
+            backlog = pace.backlog(now_s, flying + (newest is not None), MAX_IN_FLIGHT)
+            for batch in filter(None, (newest, backlog)):
+                flying += 1
+                self._publish(connection, here, batch, partial(landed, batch))
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pace.wait_s(now_s)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server import config, main
-from server.resend import BEHIND_S, RESTING_S, Ask, Holes
+from server.resend import BEHIND_AT_ONCE_S, BEHIND_S, RESTING_S, Ask, Holes
 from tests.server.centre import home
 from tests.server.made import OTHER, SITE, Device
 
@@ -48,16 +48,37 @@ def test_a_hole_that_shrinks_is_given_time() -> None:
 def test_while_ingest_is_behind_a_hole_may_stand_for_as_long_as_agents_rest() -> None:
     holes = Holes()
     holes.note("site", "stream", HOLE, 100)
+    holes.took(BEHIND_S + 0.1, 99)
     holes.took(BEHIND_S + 0.1, 101)
     holes.took(0.1, 102)
 
     assert asked(holes, 103, 99 + RESTING_S, 100 + RESTING_S) == [100 + RESTING_S]
 
 
-def test_what_comes_through_the_broker_in_time_shows_nothing() -> None:
+@pytest.mark.parametrize(
+    ("trips_s", "behind"),
+    [
+        ((BEHIND_S, BEHIND_S), False),
+        ((BEHIND_AT_ONCE_S, 0.1, BEHIND_AT_ONCE_S), False),
+        ((BEHIND_S + 0.1, BEHIND_S + 0.1), True),
+        ((BEHIND_AT_ONCE_S + 0.1, 0.1), True),
+    ],
+)
+def test_one_slow_way_through_the_broker_shows_nothing_yet(
+    trips_s: tuple[float, ...], behind: bool
+) -> None:
     holes = Holes()
     holes.note("site", "stream", HOLE, 100)
-    holes.took(BEHIND_S, 101)
+    for trip_s in trips_s:
+        holes.took(trip_s, 101)
+
+    assert asked(holes, 103) == ([] if behind else [103])
+
+
+def test_a_clock_that_is_set_back_leaves_nobody_behind_for_long() -> None:
+    holes = Holes()
+    holes.took(BEHIND_AT_ONCE_S + 1, 5000)
+    holes.note("site", "stream", HOLE, 100)
 
     assert asked(holes, 103) == [103]
 
