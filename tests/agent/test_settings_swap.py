@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,15 @@ def _confirming(broker: Broker) -> Iterator[Peer]:
         stop = threading.Event()
 
         def confirm() -> None:
-            done = 0
+            done, stored, through = 0, defaultdict[str, set[int]](set), Counter[str]()
             while not stop.wait(0.05):
                 messages = heard(peer, "readings")
                 for message in messages[done:]:
-                    through = message["readings"][-1]["seq"]
-                    ack = {"v": 1, "stream": message["stream"], "through": through}
+                    stream = message["stream"]
+                    stored[stream].update(reading["seq"] for reading in message["readings"])
+                    while through[stream] + 1 in stored[stream]:
+                        through[stream] += 1
+                    ack = {"v": 1, "stream": stream, "through": through[stream]}
                     peer.publish(_ACKS, json.dumps(ack), retain=True)
                 done = len(messages)
 
