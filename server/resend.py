@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 STANDING_S = 3.0
 """How long a hole stands without progress before we ask."""
-BEHIND_S = 0.5
+BEHIND_S = 1.0
 """What comes through the broker later than that shows that ingest is behind."""
 BEHIND_AT_ONCE_S = 10.0
 """The first that comes through after an absence also waited for what stood there."""
-RESTING_S = 180.0
+RESTING_S = 60.0
 """How long a hole stands before we ask, when ingest was behind within that time."""
 AGAIN_S = 30.0
 """Least time between two requests for the same hole."""
