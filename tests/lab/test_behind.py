@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from agent import wire
+from server.payloads import MARKER
+from server.resend import BEHIND_S
 from tests.lab import garbage
+from tests.lab.broker import Broker
 from tests.lab.city import City
 from tests.lab.garbage import SITE
 from tests.lab.observer import Observer
@@ -19,13 +22,35 @@ from tests.wait import until
 
 pytestmark = pytest.mark.slow
 
-_STOPPED_S, _RUNS_S, _STOPS = 6.0, 1.0, 3
-"""No longer than ingest's keepalive of 5 s allows; two of its markers in a row wait meanwhile."""
 _SOON_S = 10.0
+_MARKER_S = 30.0
+"""Ingest sends one each 5 s."""
+
+
+def _waiting_bytes(broker: Broker) -> int:
+    """What clients have sent and the broker has not read."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    local = f":{broker.port:04X}"
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if row[1].endswith(local))
+
+
+def _delay_a_marker(broker: Broker, observer: Observer) -> None:
+    """Hold the broker until a marker has waited there for longer than is in time."""
+    before = len(observer.seen("server/ingest/marker"))
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        until(lambda: _waiting_bytes(broker) > len(MARKER), _MARKER_S, "a marker to wait")
+        late_at = time.time() + 1.5 * BEHIND_S
+        until(lambda: time.time() > late_at, _MARKER_S, "it to be late")
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    until(lambda: len(observer.seen("server/ingest/marker")) > before, _SOON_S, "the marker")
 
 
 def test_a_hole_is_asked_for_at_once_but_not_while_everything_comes_late(tmp_path: Path) -> None:
-    with City(tmp_path / "city", None, [], also=[SITE]) as city, Observer(city.broker) as observer:
+    made = City(tmp_path / "city", None, [], also=[SITE])
+    made.tables["mqtt"]["keepalive_s"] = 60  # the broker stands for seconds
+    with made as city, Observer(city.broker) as observer:
         peer = Peer(city.broker, SITE).connect()
 
         def sends(*seqs: int) -> None:
@@ -42,11 +67,8 @@ def test_a_hole_is_asked_for_at_once_but_not_while_everything_comes_late(tmp_pat
         sends(2)
         until(lambda: observer.through(SITE, garbage.STREAM) == 3, 30, "the hole to close")
 
-        for _ in range(_STOPS):
-            os.kill(city.broker.pid, signal.SIGSTOP)
-            time.sleep(_STOPPED_S)
-            os.kill(city.broker.pid, signal.SIGCONT)
-            time.sleep(_RUNS_S)
+        for _ in range(2):
+            _delay_a_marker(city.broker, observer)
         assert len(city.ingest.lines("connected to")) == 1, "it must not have begun anew"
         sends(5)
         sent_at = time.time()
