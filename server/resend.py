@@ -5,7 +5,7 @@ ingest asks only for a hole that has stood for a while without any progress, and
 for the same hole at most once in `AGAIN_S`, each time twice as late. What still waits
 at the broker is no lack of progress: only what is proven to be taken in counts. And while
 ingest is behind, agents rest between the messages of their backlog (`agent.publish.tempo`):
-holes then stand for as long as that.
+a hole is then given more time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEHIND_S = 1.0
 """What comes through the broker later than that shows that ingest is behind."""
 BEHIND_AT_ONCE_S = 10.0
 """The first that comes through after an absence also waited for what stood there."""
-RESTING_S = 60.0
+STANDING_BEHIND_S = 60.0
 """How long a hole stands before we ask, when ingest was behind within that time."""
 AGAIN_S = 30.0
 """Least time between two requests for the same hole."""
@@ -51,7 +51,7 @@ class Holes:
     def __init__(self) -> None:
         self._holes: dict[tuple[str, str], _Hole] = {}
         self._slow = False
-        self._behind_at = -RESTING_S
+        self._behind_at = -STANDING_BEHIND_S
 
     def took(self, trip_s: float, now: float) -> None:
         """How long something was on its way through the broker to us; two in a row count."""
@@ -80,7 +80,9 @@ class Holes:
             proven_at: everything that reached the broker until then has been taken in.
         """
         asks = []
-        standing_s = RESTING_S if 0 <= now - self._behind_at < RESTING_S else STANDING_S
+        standing_s = (
+            STANDING_BEHIND_S if 0 <= now - self._behind_at < STANDING_BEHIND_S else STANDING_S
+        )
         for (site, stream), hole in self._holes.items():
             if proven_at - hole.moved_at < standing_s:
                 continue

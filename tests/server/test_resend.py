@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server import config, main
-from server.resend import BEHIND_AT_ONCE_S, BEHIND_S, RESTING_S, Ask, Holes
+from server.resend import BEHIND_AT_ONCE_S, BEHIND_S, STANDING_BEHIND_S, Ask, Holes
 from tests.server.centre import home
 from tests.server.made import OTHER, SITE, Device
 
@@ -45,14 +45,16 @@ def test_a_hole_that_shrinks_is_given_time() -> None:
     assert holes.due(109, 109) == [Ask("site", "stream", 8, 8)]
 
 
-def test_while_ingest_is_behind_a_hole_may_stand_for_as_long_as_agents_rest() -> None:
+def test_while_ingest_is_behind_a_hole_may_stand_for_longer() -> None:
     holes = Holes()
     holes.note("site", "stream", HOLE, 100)
     holes.took(BEHIND_S + 0.1, 99)
     holes.took(BEHIND_S + 0.1, 101)
     holes.took(0.1, 102)
 
-    assert asked(holes, 103, 99 + RESTING_S, 100 + RESTING_S) == [100 + RESTING_S]
+    assert asked(holes, 103, 99 + STANDING_BEHIND_S, 100 + STANDING_BEHIND_S) == [
+        100 + STANDING_BEHIND_S
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,12 +85,12 @@ def test_a_clock_that_is_set_back_leaves_nobody_behind_for_long() -> None:
     assert asked(holes, 103) == [103]
 
 
-def test_a_hole_that_still_stands_when_everybody_has_rested_is_asked_for_even_behind() -> None:
+def test_a_hole_that_still_stands_after_that_is_asked_for_even_behind() -> None:
     holes = Holes()
     holes.note("site", "stream", HOLE, 100)
     for at in range(100, 400, 5):
         holes.took(9.0, at)
-        if at < 100 + RESTING_S:
+        if at < 100 + STANDING_BEHIND_S:
             assert holes.due(at, at) == []
 
     assert asked(holes, 400) == [400]
