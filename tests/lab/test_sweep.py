@@ -115,7 +115,7 @@ def test_what_a_broker_remembers_wrongly_goes_and_what_is_right_stays(
         with Peer(city.broker, "_ingest") as of_before:
             for one in (ghost, ghost_state):
                 of_before.publish(f"{PREFIX}/{one}", json.dumps({"v": 1}).encode(), retain=True)
-        assert {ghost, ghost_state} < standing(observer).keys()
+        until(lambda: {ghost, ghost_state} < standing(observer).keys(), _S, "the ghosts to stand")
 
         city.ingest.start()
         city.at_work()
