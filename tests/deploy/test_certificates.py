@@ -24,7 +24,7 @@ from tests.deploy.stolen import (
     serial,
     steal,
 )
-from tests.deploy.town import SITES, Town, changed, recap
+from tests.deploy.town import EVERY_S, SITES, Town, changed, recap
 from tests.lab.net import sh
 from tests.wait import until
 
@@ -141,7 +141,7 @@ def test_rotate_gives_a_new_key_and_the_broker_refuses_the_old_one_at_its_end(to
     assert key_hash(town, KEPT) != key
     assert not is_let_in(town, stolen)
     # The broker was started again: the others log in once more, and that is all.
-    until(lambda: online(town) == list(SITES), _BACK_S, "both sites to be online")
+    until(lambda: online(town) == list(SITES), _BACK_S, "both sites to be online", EVERY_S)
     assert agent_since(town, GONE) == process
     assert incidents_of(town, GONE) == []
     assert is_let_in(town, steal(town, KEPT))
@@ -192,7 +192,7 @@ def test_a_device_that_is_gone_is_retired_and_a_copy_of_its_key_is_worthless(
     assert not is_let_in(town, stolen)
     assert admissions(town, GONE) == admitted, "its session is over, and it got no other"
     town.on("centre", "systemctl stop thief")
-    until(lambda: online(town) == [KEPT], _BACK_S, "the other site alone to be online")
+    until(lambda: online(town) == [KEPT], _BACK_S, "the other one alone to be online", EVERY_S)
     assert agent_since(town, KEPT) == process
     assert GONE not in (town.inventory / "sites.csv").read_text()
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.deploy.images import partitioned, root_begin
 from tests.deploy.machines import Machine, root_file_system
-from tests.deploy.town import SITES, Town, changed
+from tests.deploy.town import EVERY_S, SITES, Town, changed
 from tests.lab.net import Namespace, sh
 from tests.wait import until
 
@@ -135,7 +135,7 @@ def test_a_second_run_changes_nothing_and_another_site_does_not_get_the_card(
 
 
 def test_a_flashed_card_commissions_itself_at_its_first_boot(town: Town, device: Machine) -> None:
-    until(lambda: _online(town), _COMMISSIONED_S, f"{_SITE} online\n{device.journal()}")
+    until(lambda: _online(town), _COMMISSIONED_S, f"{_SITE} online\n{device.journal()}", EVERY_S)
     assert town.on(_SITE, "hostname").strip() == _SITE
     assert town.on(_SITE, "date", "+%Z").strip() == "WIT"
     assert "passwordauthentication no" in town.on(_SITE, "sshd", "-T")

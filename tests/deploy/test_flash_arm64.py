@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy import arm64
-from tests.deploy.town import SITES, Town, changed
+from tests.deploy.town import EVERY_S, SITES, Town, changed
 from tests.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
@@ -81,7 +81,7 @@ def _online(town: Town) -> bool:
 def test_a_flashed_arm64_card_commissions_itself_at_its_first_boot(
     town: Town, board: arm64.Board
 ) -> None:
-    until(lambda: board.is_on() and _online(town), _ONLINE_S, f"{_SITE} online")
+    until(lambda: board.is_on() and _online(town), _ONLINE_S, f"{_SITE} online", EVERY_S)
     assert town.on(_SITE, "uname", "-m").strip() == "aarch64"
     assert town.on(_SITE, "hostname").strip() == _SITE
     assert town.on(_SITE, "systemctl", "--failed", "--plain", "--no-legend") == ""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.releases import UNHEARD, archive, number
-from tests.deploy.town import SITES, Town, changed, recap
+from tests.deploy.town import EVERY_S, SITES, Town, changed, recap
 from tests.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
@@ -146,7 +146,7 @@ def test_a_killed_agent_comes_back(town: Town) -> None:
 def test_a_device_that_the_centre_hears_no_reading_of_is_not_commissioned(town: Town) -> None:
     site = SITES[1]
     town.on(site, "systemctl kill -s KILL pantau-agent && systemctl stop pantau-agent")
-    until(lambda: _status(town, site) == "offline", _BACK_S, "the site to be told offline")
+    until(lambda: _status(town, site) == "offline", _BACK_S, "the site to be told offline", EVERY_S)
     [module] = UNHEARD
     [source] = town.machines[site].root.glob(f"opt/pantau/{number()}/lib/*/site-packages/{module}")
     right = source.read_text()

@@ -17,7 +17,7 @@ import pytest
 
 from tests.deploy.machines import CACHE, Machine, making
 from tests.deploy.releases import another, number
-from tests.deploy.town import SITES, Town
+from tests.deploy.town import EVERY_S, SITES, Town
 from tests.lab.net import sh
 from tests.wait import until
 
@@ -138,7 +138,9 @@ def test_install_sets_up_everything_with_a_witness_for_a_site_that_has_an_addres
     assert town.on(_OLD, "systemctl is-enabled pantau-witness").strip() == "enabled"
     seen = f"[('{SITES[0]}', 1)]"
     (town.machines[_OLD].root / "root/pinged.py").write_text(_PINGED)
-    until(lambda: town.on(_OLD, "python3 /root/pinged.py").strip() == seen, _S, "an answer")
+    until(
+        lambda: town.on(_OLD, "python3 /root/pinged.py").strip() == seen, _S, "an answer", EVERY_S
+    )
     pid = town.on(_OLD, "systemctl show -P MainPID pantau-witness").strip()
     assert town.on(_OLD, f"stat -c %U /proc/{pid}").strip() == "pantau"
 
@@ -156,7 +158,7 @@ def test_upgrade_brings_the_centre_and_then_the_sites_to_the_new_checkout(town: 
     for machine in (_OLD, *SITES):
         assert town.on(machine, "readlink /opt/pantau/current").strip() == "0.2.0"
     assert town.on(_OLD, "systemctl is-active pantau-witness").strip() == "active"
-    until(lambda: online(town, _OLD) == list(SITES), _S, "both sites to be online")
+    until(lambda: online(town, _OLD) == list(SITES), _S, "both sites to be online", EVERY_S)
     assert town.on(_OLD, "pantau incidents --json").strip() == ""
 
 
@@ -176,12 +178,12 @@ def test_move_takes_everything_to_a_new_machine_and_nothing_is_missing(town: Tow
     assert "restored, as of" in said
     name_leads_to(town, "10.81.4.2", *SITES, _NEXT)
 
-    until(lambda: online(town, _NEXT) == list(SITES), _S, "both sites to be online")
+    until(lambda: online(town, _NEXT) == list(SITES), _S, "both sites to be online", EVERY_S)
     for site in SITES:
         newest = before[site][-1]
         until(
             lambda s=site, n=newest: readings(town, _NEXT, s)[-1]["taken_at"] > n["taken_at"],
-            _S, f"readings of {site}",
+            _S, f"readings of {site}", EVERY_S,
         )  # fmt: skip
         streams: dict[str, list[int]] = {}
         for row in readings(town, _NEXT, site):

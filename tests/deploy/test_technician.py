@@ -20,7 +20,7 @@ from agent import clock
 from agent.wire import epoch
 from tests.deploy.clock import WrongClock
 from tests.deploy.releases import another, number
-from tests.deploy.town import SITES, Town, changed, recap
+from tests.deploy.town import EVERY_S, SITES, Town, changed, recap
 from tests.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
@@ -100,7 +100,7 @@ def heard(town: Town, site: str, count: int = 3) -> list[dict[str, Any]]:
         rows = readings(town, site)
         return [row for row in rows if (row["stream"], row["seq"]) not in before]
 
-    until(lambda: len(further()) >= count, _HEARD_S, f"readings of {site}")
+    until(lambda: len(further()) >= count, _HEARD_S, f"readings of {site}", EVERY_S)
     return further()
 
 
@@ -202,7 +202,7 @@ def test_a_disk_that_fills_up_later_stops_no_measuring_and_is_told(town: Town) -
         errors = [row.get("errors", {}).get("spool", "") for row in readings(town, _DISK)]
         return [one for one in errors if "No space left on device; kept in memory" in one]
 
-    until(in_memory, _FILLS_S, "a reading that the disk did not take")
+    until(in_memory, _FILLS_S, "a reading that the disk did not take", EVERY_S)
     heard(town, _DISK, 10)
     assert main_pid(town, _DISK) == process
     status = json.loads(town.on("centre", "pantau status --json"))
@@ -215,7 +215,7 @@ def test_with_room_again_the_disk_is_used_again_and_nothing_was_lost(town: Town)
     town.on(_DISK, f"rm {_SPOOL}/ballast")
     until(
         lambda: {*town.on(_DISK, "pantau-agent spool").split()} - known,
-        _HEARD_S, "a stream on the disk",
+        _HEARD_S, "a stream on the disk", EVERY_S,
     )  # fmt: skip
     assert commission(town, "en", _DISK) == f"{_DISK}: commissioned, online"
     assert main_pid(town, _DISK) == process

@@ -31,6 +31,8 @@ _PROGRAMS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap"
 _PINNED = "ansible-core==2.19.*"
 _CUT_OFF_S = 180.0
 SITES = ("bitung-0001", "bitung-0002")
+EVERY_S = 1.0
+"""How often to ask a machine what takes a start of Python to answer."""
 _VARIABLES = """\
 ansible_user: root
 ansible_ssh_private_key_file: {key}
@@ -216,8 +218,14 @@ class Town:
     def on(self, name: str, *command: str) -> str:
         """What a command says on a machine; it must succeed."""
         host = f"root@10.81.{[*self.machines].index(name) + 1}.2"
-        ssh = ("ssh", "-i", str(self.folder / "id"), "-o", "StrictHostKeyChecking=no",
-               "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", host)  # fmt: skip
+        # Kept open from one command to the next: a login takes more than most of them.
+        sockets = self.folder / "cp"
+        sockets.mkdir(exist_ok=True)
+        options = (
+            *("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"),
+            *("ControlMaster=auto", "ControlPersist=60", f"ControlPath={sockets}/on-{name}"),
+        )
+        ssh = ("ssh", "-i", str(self.folder / "id"), *(f"-o{one}" for one in options), host)
         return self._controller.run(*ssh, *command)
 
     def open_ports(self, name: str) -> set[int]:
