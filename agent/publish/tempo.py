@@ -13,7 +13,7 @@ Rules
     `REST` times as long as it took too long, up to `LONGEST_REST_S`: of a fleet of any size only
     so many send that the queue stays within some seconds. It rests half to one and a half times
     that by chance, so that those who were held up together do not come back together. A server
-    that asks for readings is not behind: it ends the rest.
+    that asks for readings ends the rest.
  3. The newest reading, which a connection sends first, is the first such question. It is
     waited for `ANSWER_S` only: an ack that stands at the broker may be all there is.
  4. The first message holds `FIRST` readings. One that the link takes within `SLOW_S` doubles
