@@ -108,7 +108,7 @@ lint: $(VENV)/.installed-dev
 	@$(VENV)/bin/mypy
 
 # Many tests mostly wait, so three run beside each other on two cores; a lab's file in one go.
-# What deploys, the guest, and a fleet that may be starved of nothing: two of them.
+# The guest, and a fleet that may be starved of nothing: two of them.
 test: system lint
 	@$(VENV)/bin/pytest -q -n 3 -m 'not slow' --ignore tests/lab </dev/null
 	@$(VENV)/bin/pytest -q -n 3 --dist loadfile -m 'not slow' tests/lab </dev/null
@@ -126,8 +126,10 @@ test-slow: TOOLS += $(TOOLS_SLOW)
 test-slow: system $(VENV)/.installed-dev
 	@$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15 \
 	  -m 'slow and not guest' --ignore tests/deploy --ignore tests/truth </dev/null
+	@$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15 \
+	  -m slow tests/deploy </dev/null
 	@$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 \
-	  -m slow tests/truth tests/deploy tests/lab/test_wifi_guest.py </dev/null
+	  -m slow tests/truth tests/lab/test_wifi_guest.py </dev/null
 	@$(MAKE) --no-print-directory test-313
 
 # The part of test-slow with radios in a guest kernel, alone (about 5 minutes).
