@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.controller import changed
 from tests.deploy.stolen import is_let_in
-from tests.deploy.town import Town, changed
+from tests.deploy.town import Town
 from tests.lab.net import sh
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
@@ -21,7 +22,7 @@ _SITE, _STOLEN = "bitung-0001", "/root/stolen"
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """A broker, and neither server nor site."""
-    with Town(tmp_path_factory.mktemp("town"), sites=()) as built:
+    with Town(tmp_path_factory.mktemp("town"), sites=(), mitogen=True) as built:
         (built.inventory / "centre.yml").write_text(
             "broker: {hosts: {centre: {ansible_host: 10.81.1.2}}}\nserver: {hosts: }\n"
         )

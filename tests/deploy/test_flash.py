@@ -10,9 +10,10 @@ from typing import Self
 
 import pytest
 
+from tests.deploy.controller import changed
 from tests.deploy.images import partitioned, root_begin
 from tests.deploy.machines import Machine, root_file_system
-from tests.deploy.town import EVERY_S, SITES, Town, changed
+from tests.deploy.town import EVERY_S, SITES, Town
 from tests.lab.net import Namespace, sh
 from tests.wait import until
 
@@ -42,7 +43,7 @@ class Card(Machine):
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """The centre alone; the sites' machines come later."""
-    with Town(tmp_path_factory.mktemp("town"), sites=()) as built:
+    with Town(tmp_path_factory.mktemp("town"), sites=(), mitogen=True) as built:
         built.play("site.yml", "--limit", "centre")
         yield built
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy import arm64
-from tests.deploy.town import EVERY_S, SITES, Town, changed
+from tests.deploy.controller import changed
+from tests.deploy.town import EVERY_S, SITES, Town
 from tests.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
@@ -30,7 +31,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     if lacking := arm64.missing():
         pytest.skip(f"needs {' '.join(lacking)}: apt-get install {' '.join(lacking)}")
     folder = tmp_path_factory.mktemp("town")
-    with Town(folder, sites=(), further=("aarch64",)) as built:
+    with Town(folder, sites=(), further=("aarch64",), mitogen=True) as built:
         built.play("site.yml", "--limit", "centre")
         (built.inventory / "host_vars" / f"{_SITE}.yml").write_text(
             "ansible_host: 10.81.2.2\n"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.controller import changed, recap
 from tests.deploy.images import partitioned, root_begin
 from tests.deploy.machines import root_file_system
-from tests.deploy.town import SITES, Town, changed, recap
+from tests.deploy.town import SITES, Town
 from tests.lab.net import sh
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
@@ -26,7 +27,7 @@ _WALK = "a password of the radio"
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """A controller with its authority and archives; no device takes part."""
-    with Town(tmp_path_factory.mktemp("town"), sites=()) as built:
+    with Town(tmp_path_factory.mktemp("town"), sites=(), mitogen=True) as built:
         init = [sys.executable, str(_CA), str(built.inventory / "pki"), "init"]
         subprocess.run(init, check=True, capture_output=True)
         yield built

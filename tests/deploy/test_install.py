@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.controller import changed, recap
 from tests.deploy.releases import UNHEARD, archive, number
-from tests.deploy.town import EVERY_S, SITES, Town, changed, recap
+from tests.deploy.town import EVERY_S, SITES, Town
 from tests.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.town import ansible, changed
+from tests.deploy.controller import ansible, changed
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
 

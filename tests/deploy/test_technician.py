@@ -19,8 +19,9 @@ import pytest
 from agent import clock
 from agent.wire import epoch
 from tests.deploy.clock import WrongClock
+from tests.deploy.controller import changed, recap
 from tests.deploy.releases import another, number
-from tests.deploy.town import EVERY_S, SITES, Town, changed, recap
+from tests.deploy.town import EVERY_S, SITES, Town
 from tests.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]

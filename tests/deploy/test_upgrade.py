@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.controller import recap
 from tests.deploy.releases import CRASHES, MUTE, UNHEARD, another, number
-from tests.deploy.town import SITES, Town, recap
+from tests.deploy.town import SITES, Town
 from tests.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root]
@@ -26,7 +27,7 @@ _FIRST, _SECOND = SITES
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """The centre and the sites on this tree's release; each test goes on from there."""
-    with Town(tmp_path_factory.mktemp("town")) as built:
+    with Town(tmp_path_factory.mktemp("town"), mitogen=True) as built:
         built.play("site.yml")
         artifacts = built.folder / "artifacts"
         another(artifacts, "0.2.0")

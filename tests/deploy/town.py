@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from typing import Self
 
 import psutil
 
+from tests.deploy.controller import ansible, environment
 from tests.deploy.machines import CACHE, Machine, making
 from tests.lab.net import Namespace, cable, sh
 from tests.wait import until
@@ -28,7 +27,6 @@ _BUILT_FROM = (
 )  # fmt: skip
 _PROGRAMS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap"}
 """What it needs of this machine, which `make test-slow` brings; and Debian's packages."""
-_PINNED = "ansible-core==2.19.*"
 _CUT_OFF_S = 180.0
 SITES = ("bitung-0001", "bitung-0002")
 EVERY_S = 1.0
@@ -88,6 +86,7 @@ class Town:
         sites: those whose machines are there from the beginning; all are in the inventory.
         also: further machines with Debian, behind the sites'; in no inventory.
         further: architectures that the agent is built for, besides this machine's own.
+        mitogen: the controller has it, so that plays take half the time.
     """
 
     def __init__(
@@ -97,7 +96,9 @@ class Town:
         *,
         also: tuple[str, ...] = (),
         further: tuple[str, ...] = (),
+        mitogen: bool = False,
     ) -> None:
+        self._mitogen = mitogen
         self._sites = (*sites, *also)
         self._further = further
         self.folder = folder
@@ -138,16 +139,23 @@ class Town:
         network.ip("addr", "flush", "dev", there)
         return network
 
-    def play(self, book: str, *arguments: str, expect: int = 0) -> str:
+    def play(self, book: str, *arguments: str, expect: int = 0, mitogen: bool | None = None) -> str:
         """Run a playbook as the controller; gives what it said.
+
+        Args:
+            book: its name.
+            arguments: what stands behind it on the command line.
+            expect: the exit code.
+            mitogen: other than for the rest of the town.
 
         Raises:
             AssertionError: another exit code than expected; with the journals of all machines.
         """
+        with_mitogen = self._mitogen if mitogen is None else mitogen
         command = [str(ansible() / "ansible-playbook"), "-i", str(self.inventory), book]
         done = subprocess.run(
             self._controller.within(*command, *arguments),
-            cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL,
+            cwd=_ANSIBLE, env=environment(self.folder, with_mitogen), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=1800, check=False,
         )  # fmt: skip
         self._judge(book, done, expect)
@@ -165,8 +173,8 @@ class Town:
                     "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
                     *command, *arguments,
                 ),
-                cwd=_ANSIBLE, env=_environment(self.folder), stdin=subprocess.DEVNULL, stdout=out,
-                stderr=out, start_new_session=True,
+                cwd=_ANSIBLE, env=environment(self.folder, self._mitogen), stdin=subprocess.DEVNULL,
+                stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
             try:
                 until(lambda: when() or process.poll() is not None, _CUT_OFF_S, f"{book} to get on")
@@ -201,7 +209,7 @@ class Town:
         """
         done = subprocess.run(
             self._controller.within("bash", "-euc", commands),
-            cwd=cwd, env=_environment(self.folder), stdin=subprocess.DEVNULL,
+            cwd=cwd, env=environment(self.folder, self._mitogen), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=1800, check=False,
         )  # fmt: skip
         self._judge(commands, done, expect)
@@ -285,47 +293,3 @@ def _sources() -> str:
                 found.update(f"{file.relative_to(_ROOT)}\n".encode())
                 found.update(hashlib.sha256(file.read_bytes()).digest())
     return found.hexdigest()[:16]
-
-
-def recap(said: str) -> dict[str, dict[str, int]]:
-    """The counts at the end of a play, by host."""
-    return {
-        host: {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", counts)}
-        for host, counts in re.findall(r"^(\S+)\s+: (ok=.*)$", said, re.MULTILINE)
-    }
-
-
-def changed(said: str) -> list[str]:
-    """The tasks of a play that changed something, each with its host."""
-    found, task = [], ""
-    for line in said.splitlines():
-        task = line if line.startswith(("TASK", "RUNNING HANDLER")) else task
-        if line.startswith("changed: "):
-            found.append(f"{task} {line}")
-    return found
-
-
-def ansible() -> Path:
-    """Ansible in an environment of its own, made once."""
-    folder = CACHE / "ansible"
-    with making("ansible"):
-        if (folder / "bin" / "ansible-playbook").exists():
-            return folder / "bin"
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run(
-            [str(folder / "bin" / "pip"), "install", "--quiet", "--no-input", _PINNED], check=True
-        )
-    return folder / "bin"
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        # Every town has the same addresses: a connection kept open must not lead into another one.
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
-        "PATH": f"{ansible()}:{os.environ['PATH']}",
-        "LC_ALL": "C.UTF-8",
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_LOCALHOST_WARNING": "0",
-    }
