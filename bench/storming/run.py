@@ -165,7 +165,7 @@ class Run:
             time.sleep(1)
             left = self.meter.fleet["unreleased"]
             most = max(most, left)
-            if most and left <= 2 * self._args.sites:
+            if most and left <= self._args.sites / 10:  # as `_row` asks
                 break
         time.sleep(5)
         name = f"{self._args.backlog_h:g} h of backlog"
