@@ -82,7 +82,7 @@ class Service:
         self._blind_since = self._ingest.alive_at()
         self._holes = Holes()
         for row in self._store.holed_streams():  # left by the process before this one
-            self._holes.note(row.site, row.stream, row.seqs.gap(), time.time())
+            self._holes.note(row.site, row.stream, row.seqs.gap(), time.monotonic())
         self._said = ""
         self._stop = asyncio.Event()
         self._connected = False

@@ -1,4 +1,4 @@
-"""When to ask an agent for readings that are missing. Pure.
+"""When to ask an agent for readings that are missing. Pure; the clock is one that never steps.
 
 A hole is normal while a backlog drains, since the newest reading goes first. So
 ingest asks only for a hole that has stood for a while without any progress, and
@@ -10,6 +10,7 @@ a hole is then given more time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,8 +40,8 @@ class Ask(NamedTuple):
 class _Hole:
     low: int
     high: int
-    moved_at: float
-    asked_at: float | None = None
+    moved_s: float
+    asked_s: float | None = None
     asked_high: int = 0
     wait_s: float = AGAIN_S
 
@@ -51,15 +52,15 @@ class Holes:
     def __init__(self) -> None:
         self._holes: dict[tuple[str, str], _Hole] = {}
         self._slow = False
-        self._behind_at = -STANDING_BEHIND_S
+        self._behind_s = -math.inf
 
-    def took(self, trip_s: float, now: float) -> None:
+    def took(self, trip_s: float, now_s: float) -> None:
         """How long something was on its way through the broker to us; two in a row count."""
         if trip_s > BEHIND_S and (self._slow or trip_s > BEHIND_AT_ONCE_S):
-            self._behind_at = now
+            self._behind_s = now_s
         self._slow = trip_s > BEHIND_S
 
-    def note(self, site: str, stream: str, gap: tuple[int, int] | None, now: float) -> None:
+    def note(self, site: str, stream: str, gap: tuple[int, int] | None, now_s: float) -> None:
         """What is missing in a stream after a commit."""
         key = (site, stream)
         if gap is None:
@@ -67,30 +68,29 @@ class Holes:
             return
         hole = self._holes.get(key)
         if hole is None or 0 < hole.asked_high < gap[0]:  # nobody asked for any of it yet
-            self._holes[key] = _Hole(*gap, moved_at=now)
+            self._holes[key] = _Hole(*gap, moved_s=now_s)
         elif (hole.low, hole.high) != gap:
             hole.low, hole.high = gap
-            hole.moved_at = now
+            hole.moved_s = now_s
             hole.wait_s = AGAIN_S
 
-    def due(self, now: float, proven_at: float) -> list[Ask]:
+    def due(self, now_s: float, proven_s: float) -> list[Ask]:
         """What to ask for now; asking is thereby noted.
 
         Args:
-            proven_at: everything that reached the broker until then has been taken in.
+            proven_s: everything that reached the broker until then has been taken in.
         """
         asks = []
-        standing_s = (
-            STANDING_BEHIND_S if 0 <= now - self._behind_at < STANDING_BEHIND_S else STANDING_S
-        )
+        behind = now_s - self._behind_s < STANDING_BEHIND_S
+        standing_s = STANDING_BEHIND_S if behind else STANDING_S
         for (site, stream), hole in self._holes.items():
-            if proven_at - hole.moved_at < standing_s:
+            if proven_s - hole.moved_s < standing_s:
                 continue
-            if hole.asked_at is not None:
-                if now - hole.asked_at < hole.wait_s:
+            if hole.asked_s is not None:
+                if now_s - hole.asked_s < hole.wait_s:
                     continue
-                if hole.asked_at >= hole.moved_at:
+                if hole.asked_s >= hole.moved_s:
                     hole.wait_s = min(2 * hole.wait_s, _LATEST_S)
-            hole.asked_at, hole.asked_high = now, hole.high
+            hole.asked_s, hole.asked_high = now_s, hole.high
             asks.append(Ask(site, stream, hole.low, hole.high))
         return asks

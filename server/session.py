@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -70,11 +71,12 @@ class Session:
         self._publisher = Publisher(link, ingest)
         self._holes = holes
         self._acks: dict[tuple[str, str], Progress] = {}
-        self._markers: dict[str, float] = {}
+        self._markers: dict[str, tuple[float, float]] = {}  # when sent, by both clocks
         self._caught_up = False
         self._stood: list[str] = []
         self.proven_at = 0.0
         """Everything that reached the broker until then has been taken in."""
+        self._proven_s = -math.inf  # the same by the monotonic clock
         self.ticked_at = 0.0
         """When, by the monotonic clock, a tick last went through: caught up, the store works."""
 
@@ -155,25 +157,25 @@ class Session:
             self._publisher.send()
 
     def _answer(self, taken: Taken) -> None:
-        now = time.time()
+        now_s = time.monotonic()
         for key, progress in taken.progress.items():
             self._acks[key] = progress
-            self._holes.note(progress.site, progress.stream, progress.gap, now)
+            self._holes.note(progress.site, progress.stream, progress.gap, now_s)
         for site, identity in taken.echoes:
             self._command(site, identity, "echo", {})
 
     async def _proven(self, message: Message) -> None:
-        sent_at = self._markers.pop(payloads.marker_id(message.payload) or "", None)
-        if sent_at is None:
+        sent = self._markers.pop(payloads.marker_id(message.payload) or "", None)
+        if sent is None:
             return  # of an earlier connection
-        now = time.time()
-        self.proven_at = max(self.proven_at, sent_at)
+        self.proven_at, self._proven_s = sent
+        now_s = time.monotonic()
         if self._stood:
             stood, self._stood = self._stood, []
             if await self._retried(lambda: self._ingest.sweep(stood)):
                 await self._retried(self._publisher.load)
                 self._publisher.send()
-        self._holes.took(now - sent_at, now)
+        self._holes.took(now_s - self._proven_s, now_s)
         if not self._caught_up:
             await self._catch_up(time.time(), "broker or ingest was away")
 
@@ -191,7 +193,7 @@ class Session:
 
     def _send_marker(self) -> None:
         identity = uuid.uuid4().hex
-        self._markers[identity] = time.time()
+        self._markers[identity] = time.time(), time.monotonic()
         self._link.publish(payloads.MARKER, payloads.marker(identity))
 
     async def _keep_time(self) -> None:
@@ -205,7 +207,7 @@ class Session:
             if len(self._acks) <= _FEW_ACKS or not 0 <= now - acked_at < _ACK_S:
                 acked_at = now
                 self._flush_acks()
-            self._ask(now)
+            self._ask()
             if not self._caught_up:
                 if not warned and now - marked_at > _MARKER_S:
                     warned = True
@@ -253,8 +255,8 @@ class Session:
             self._link.publish(topic, wire.encode(ack), retain=progress.newest)
         self._acks.clear()
 
-    def _ask(self, now: float) -> None:
-        for ask in self._holes.due(now, self.proven_at):
+    def _ask(self) -> None:
+        for ask in self._holes.due(time.monotonic(), self._proven_s):
             log.info("asking %s for seq %d to %d", ask.site, ask.low, ask.high)
             args = {"stream": ask.stream, "from": ask.low, "to": ask.high}
             self._command(ask.site, str(uuid.uuid4()), "resend", args)
