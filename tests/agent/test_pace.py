@@ -9,7 +9,8 @@ import pytest
 
 from agent.publish.drain import Range
 from agent.publish.pace import ACKS_WAIT_S, ANSWER_S, Pace
-from agent.publish.tempo import FIRST
+from agent.publish.tempo import ANSWER_S as NEWEST_ANSWER_S
+from agent.publish.tempo import FIRST, QUICK_S, REST
 from agent.spool import Spool
 from agent.wire import MAX_READINGS, Ack
 
@@ -69,3 +70,35 @@ def test_what_the_server_asks_for_goes_without_waiting(spool: Spool) -> None:
     assert spool.newest is not None
     pace.resend(Range(spool.newest[0], 1, 5))
     assert sent(pace, 101.0) == 5
+
+
+def asking(spool: Spool) -> Pace:
+    """A connection that knows of acks, whose newest reading went at 100 and landed at 100.2."""
+    pace = Pace(spool, 100.0, lambda: 0.5)
+    pace.answered(100.0)
+    newest = pace.newest(100.0, 0, 20)
+    assert newest is not None
+    pace.acknowledged(stored(spool, 10), 100.1, retained=True)
+    pace.landed(newest.stream, newest.last, 100.2)
+    return pace
+
+
+def test_the_newest_reading_tells_how_late_the_server_is_and_the_backlog_rests(
+    spool: Spool,
+) -> None:
+    pace = asking(spool)
+    assert sent(pace, 105.1) == 0, "no answer yet"
+    pace.acknowledged(stored(spool, 11), 105.2, retained=False)
+    rest_s = REST * (5 - QUICK_S)
+    assert pace.wait_s(105.2) == pytest.approx(rest_s)
+    assert sent(pace, 105.2 + rest_s - 0.1) == 0
+    assert sent(pace, 105.3 + rest_s) == FIRST
+
+
+def test_an_ack_that_stood_at_the_broker_does_not_tell_how_late_the_server_is(
+    spool: Spool,
+) -> None:
+    pace = asking(spool)
+    pace.acknowledged(stored(spool, 11), 105.2, retained=True)
+    assert sent(pace, 100.0 + NEWEST_ANSWER_S - 0.1) == 0
+    assert sent(pace, 100.0 + NEWEST_ANSWER_S) == FIRST
