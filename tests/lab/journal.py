@@ -42,7 +42,7 @@ def _by_name(rows: Iterable[tuple[str, int, Any]]) -> Readings:
 
 
 def assert_settles(
-    city: City, observer: Observer, agent: Agent, within_s: float = 60.0
+    city: City, observer: Observer, agent: Agent, within_s: float = 120.0
 ) -> Readings:
     """What the server stored, after showing that it is exactly what the agent took.
 
