@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow test-guest test-313 lint constraints bench clean system python
+.PHONY: help install demo test test-slow slow-rest slow-deploy slow-fleet test-guest test-313 lint \
+        constraints bench clean system python
 
 VENV := .venv
 VENV_313 := .venv313
@@ -108,7 +109,6 @@ lint: $(VENV)/.installed-dev
 	@$(VENV)/bin/mypy
 
 # Many tests mostly wait, so three run beside each other on two cores; a lab's file in one go.
-# The guest, and a fleet that may be starved of nothing: two of them.
 test: system lint
 	@$(VENV)/bin/pytest -q -n 3 -m 'not slow' --ignore tests/lab </dev/null
 	@$(VENV)/bin/pytest -q -n 3 --dist loadfile -m 'not slow' tests/lab </dev/null
@@ -122,15 +122,22 @@ test-313:
 	$(VENV_313)/bin/pytest -q -n 2 -m 'not slow and not needs_root' \
 	  --ignore tests/lab --ignore tests/deploy </dev/null
 
+SLOW = $(VENV)/bin/pytest --dist loadfile --no-loadscope-reorder --durations=15
+
+# All its parts run, whatever failed in one.
 test-slow: TOOLS += $(TOOLS_SLOW)
 test-slow: system $(VENV)/.installed-dev
-	@$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15 \
-	  -m 'slow and not guest' --ignore tests/deploy --ignore tests/truth </dev/null
-	@$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15 \
-	  -m slow tests/deploy </dev/null
-	@$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 \
-	  -m slow tests/truth tests/lab/test_wifi_guest.py </dev/null
-	@$(MAKE) --no-print-directory test-313
+	@$(MAKE) --no-print-directory --keep-going slow-rest slow-deploy slow-fleet test-313
+
+slow-rest:
+	@$(SLOW) -n 3 -m 'slow and not guest' --ignore tests/deploy --ignore tests/truth </dev/null
+
+slow-deploy:
+	@$(SLOW) -n 3 -m slow tests/deploy </dev/null
+
+# A fleet may be starved of nothing, and the guest has a core for itself.
+slow-fleet:
+	@$(SLOW) -n 2 -m slow tests/truth tests/lab/test_wifi_guest.py </dev/null
 
 # The part of test-slow with radios in a guest kernel, alone (about 5 minutes).
 test-guest: TOOLS += $(TOOLS_SLOW)
