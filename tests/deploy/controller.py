@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import re
 import shutil
@@ -34,39 +36,42 @@ def changed(said: str) -> list[str]:
 
 def ansible() -> Path:
     """The programs of Ansible, in an environment of its own that is made once."""
-    folder = CACHE / "ansible-mitogen"
-    with making(folder.name):
-        if (folder / "bin" / "ansible-playbook").exists():
-            return folder / "bin"
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run(
-            [str(folder / "bin" / "pip"), "install", "--quiet", "--no-input", *_PINNED], check=True
-        )
+    # By what is in it; and a virtual environment cannot be made elsewhere and moved.
+    folder = CACHE / f"ansible-{hashlib.sha256(' '.join(_PINNED).encode()).hexdigest()[:8]}"
+    whole = folder / "whole"
+    with making("ansible"):
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            install = (folder / "bin" / "pip", "install", "--quiet", "--no-input", *_PINNED)
+            subprocess.run([str(word) for word in install], check=True)
+            whole.touch()
     return folder / "bin"
 
 
 def environment(folder: Path, mitogen: bool) -> dict[str, str]:
     """That of the controller of the town in `folder`."""
-    programs = ansible()
-    further = {
-        # Which ssh takes from the inventory.
-        "ANSIBLE_HOST_KEY_CHECKING": "False",
-        "ANSIBLE_STRATEGY": "mitogen_linear",
-        "ANSIBLE_STRATEGY_PLUGINS": _strategies(programs),
-    }
-    return {
+    plain = {
         **os.environ,
         # Every town has the same addresses: a connection kept open must not lead into another one.
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
-        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PATH": f"{ansible()}:{os.environ['PATH']}",
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCALHOST_WARNING": "0",
-        **(further if mitogen else {}),
+    }
+    if not mitogen:
+        return plain
+    return {
+        **plain,
+        # Which ssh takes from the inventory.
+        "ANSIBLE_HOST_KEY_CHECKING": "False",
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+        "ANSIBLE_STRATEGY_PLUGINS": _strategies(ansible()),
     }
 
 
+@functools.cache
 def _strategies(programs: Path) -> str:
     where = "import ansible_mitogen; print(*ansible_mitogen.__path__)"
     package = subprocess.run(
