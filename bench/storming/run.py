@@ -150,28 +150,30 @@ class Run:
         """Every site begins with hours of readings that nobody has, all at once."""
         spools = ("--spools", str(self._spools))
         # First as on any other day, so that the centre knows every site, and keeps its acks.
-        known_s = self._args.sites / 150 + 4 * _FIRST_WINDOW_S
-        over_s = str(known_s - 3 * _FIRST_WINDOW_S)
+        over_s = str(self._args.sites / (self._args.connects_per_s or 150))
         first = ("--window-s", str(_FIRST_WINDOW_S), "--starts-over-s", over_s)
-        self._simulate(known_s / 60, *first, *spools)
-        assert self._simulator is not None
-        self._simulator.wait()
-        self.meter.close()
+        self._simulate(_BACKLOG_MOST_S / 60, *first, *spools)
+        self._until_drained(1.0)
+        self._end_simulator()
         self._simulate(_BACKLOG_MOST_S / 60, "--backlog-h", str(self._args.backlog_h), *spools)
         while self.meter.fleet.get("connected", 0) == 0:
             time.sleep(0.5)
-        began, most = time.time(), 0
-        while time.time() < began + _BACKLOG_MOST_S:
-            time.sleep(1)
-            left = self.meter.fleet["unreleased"]
-            most = max(most, left)
-            if most and left <= self._args.sites / 10:  # as `_row` asks
-                break
+        began = time.time()
+        self._until_drained(0.98)
         time.sleep(5)
         name = f"{self._args.backlog_h:g} h of backlog"
         row = self._row(Phase(name, 0, 0), began, time.time())
         made = self.meter.samples[-1].fleet["made"]
         return [{**row, "readings": made, "readings_per_s": round(made / (time.time() - began))}]
+
+    def _until_drained(self, share: float) -> None:
+        """Until that part of all is in and nothing waits, or for as long as anybody would."""
+        end, sites = time.time() + _BACKLOG_MOST_S, self._args.sites
+        while time.time() < end:
+            time.sleep(1)
+            fleet = self.meter.fleet
+            if fleet.get("connected", 0) >= share * sites and fleet["unreleased"] <= sites / 10:
+                return
 
     def _row(self, phase: Phase, from_at: float, to_at: float) -> dict[str, Any]:
         taken = self.meter.between(from_at, to_at)
