@@ -8,14 +8,16 @@ Rules
  1. One message of the backlog is on its way at a time. The next may go when the acks cover it,
     or when the server asks for something of that stream, which so was lost on the way, or
     `PATIENCE_S` later: the server is away. Each that goes without an ack makes
-    the next wait twice as long, up to `MOST_S`, and an ack sets that to twice what it took.
+    the next wait twice as long, up to `MOST_S`, and an ack sets that to twice what it took,
+    or to `PATIENCE_S` where that is more.
  2. An ack that took longer than `QUICK_S` tells of a queue. The next message rests then
     `REST` times as long as it took too long, up to `LONGEST_REST_S`: of a fleet of any size only
     so many send that the queue stays within some seconds. It rests half to one and a half times
     that by chance, so that those who were held up together do not come back together. A server
     that asks for readings ends the rest.
  3. The newest reading, which a connection sends first, is the first such question. It is
-    waited for `ANSWER_S` only: an ack that stands at the broker may be all there is.
+    waited for `ANSWER_S` only: an ack that stands at the broker may be all there is. An ack for
+    what the last connection sent may answer it: then one message goes too early.
  4. The first message holds `FIRST` readings. One that the link takes within `SLOW_S` doubles
     that, up to what a message may hold: few large ones cost the server less than many small
     ones. One that takes longer, or brings no ack, halves it, down to `LEAST`.
