@@ -1,11 +1,15 @@
 """When to ask an agent for readings that are missing. Pure; the clock is one that never steps.
 
-A hole is normal while a backlog drains, since the newest reading goes first. So
-ingest asks only for a hole that has stood for a while without any progress, and
-for the same hole at most once in `AGAIN_S`, each time twice as late. What still waits
-at the broker is no lack of progress: only what is proven to be taken in counts. And while
-ingest is behind, agents rest between the messages of their backlog (`agent.publish.tempo`):
-a hole is then given more time.
+Rules
+ 1. A hole is normal while a backlog drains, since the newest reading goes first. So ingest
+    asks only for a hole that has stood for a while without any progress, and for the same
+    hole at most once in `AGAIN_S`, each time twice as late.
+ 2. What still waits at the broker is no lack of progress: only what is proven to be taken in
+    counts.
+ 3. While ingest is behind, agents rest between the messages of their backlog
+    (`agent.publish.tempo`): a hole is then given more time.
+ 4. Who is asked sends at once, though he may only have rested. So ingest asks no more than
+    it takes beside all else, the longest standing first: a fleet that rests never wakes at once.
 """
 
 from __future__ import annotations
@@ -14,14 +18,19 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from agent.wire import MAX_READINGS
+
 STANDING_S = 3.0
 """How long a hole stands without progress before we ask."""
 BEHIND_S = 1.0
 """What comes through the broker later than that shows that ingest is behind."""
 BEHIND_AT_ONCE_S = 10.0
 """The first that comes through after an absence also waited for what stood there."""
-STANDING_BEHIND_S = 60.0
+STANDING_BEHIND_S = 20.0
 """How long a hole stands before we ask, when ingest was behind within that time."""
+PER_S, PER_S_BEHIND = 2000, 400
+"""How many readings to ask for in a second: a fifth of what ingest takes, and a part of that. One
+hole counts for no more than the message that comes at once."""
 AGAIN_S = 30.0
 """Least time between two requests for the same hole."""
 _LATEST_S = 3600.0
@@ -45,6 +54,18 @@ class _Hole:
     asked_high: int = 0
     wait_s: float = AGAIN_S
 
+    def may_be_asked(self, now_s: float) -> bool:
+        return self.asked_s is None or now_s - self.asked_s >= self.wait_s
+
+    def ask(self, now_s: float) -> None:
+        if self.asked_s is not None and self.asked_s >= self.moved_s:
+            self.wait_s = min(2 * self.wait_s, _LATEST_S)
+        self.asked_s, self.asked_high = now_s, self.high
+
+    @property
+    def stands_since_s(self) -> float:
+        return self.moved_s if self.asked_s is None else self.asked_s
+
 
 class Holes:
     """The holes of all streams."""
@@ -53,6 +74,8 @@ class Holes:
         self._holes: dict[tuple[str, str], _Hole] = {}
         self._slow = False
         self._behind_s = -math.inf
+        self._looked_s = -math.inf
+        self._left = 0.0
 
     def took(self, trip_s: float, now_s: float) -> None:
         """How long something was on its way through the broker to us; two in a row count."""
@@ -80,17 +103,22 @@ class Holes:
         Args:
             proven_s: everything that reached the broker until then has been taken in.
         """
-        asks = []
         behind = now_s - self._behind_s < STANDING_BEHIND_S
         standing_s = STANDING_BEHIND_S if behind else STANDING_S
-        for (site, stream), hole in self._holes.items():
-            if proven_s - hole.moved_s < standing_s:
-                continue
-            if hole.asked_s is not None:
-                if now_s - hole.asked_s < hole.wait_s:
-                    continue
-                if hole.asked_s >= hole.moved_s:
-                    hole.wait_s = min(2 * hole.wait_s, _LATEST_S)
-            hole.asked_s, hole.asked_high = now_s, hole.high
+        standing = [
+            (key, hole)
+            for key, hole in self._holes.items()
+            if proven_s - hole.moved_s >= standing_s and hole.may_be_asked(now_s)
+        ]
+        standing.sort(key=lambda one: one[1].stands_since_s)
+        per_s = PER_S_BEHIND if behind else PER_S
+        self._left = min(self._left + per_s * (now_s - self._looked_s), per_s)
+        self._looked_s = now_s
+        asks = []
+        for (site, stream), hole in standing:
+            if self._left <= 0:
+                break
+            self._left -= min(1 + hole.high - hole.low, MAX_READINGS)
+            hole.ask(now_s)
             asks.append(Ask(site, stream, hole.low, hole.high))
         return asks

@@ -73,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "server": set(),
     "server.model": set(),
     "server.seqset": set(),
-    "server.resend": set(),
+    "server.resend": {"agent.wire"},
     "server.notify": set(),
     "server.clock": {"agent.wire"},
     "server.history": {"agent.wire"},

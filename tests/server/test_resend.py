@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.wire import MAX_READINGS
 from server import config, main
-from server.resend import BEHIND_AT_ONCE_S, BEHIND_S, STANDING_BEHIND_S, Ask, Holes
+from server.resend import (
+    BEHIND_AT_ONCE_S,
+    BEHIND_S,
+    PER_S,
+    PER_S_BEHIND,
+    STANDING_BEHIND_S,
+    Ask,
+    Holes,
+)
 from tests.server.centre import home
 from tests.server.made import OTHER, SITE, Device
 
@@ -144,6 +153,42 @@ def test_the_rest_of_a_range_that_was_asked_for_waits_for_its_turn() -> None:
     assert holes.due(3.0, 3.0) == [Ask("site-1", "s", 6, 205)]
     holes.note("site-1", "s", (106, 205), 4.0)
     assert asked(holes, 7.0, 32.9, 33.0) == [33.0]
+
+
+def asked_in(holes: Holes, from_s: float, seconds: int) -> list[str]:
+    """Which sites are asked, looked at four times a second."""
+    times = [from_s + step / 4 for step in range(4 * seconds)]
+    return [ask.site for at in times for ask in holes.due(at, at)]
+
+
+@pytest.mark.parametrize(("width", "behind"), [(2, False), (1000, False), (1000, True)])
+def test_a_fleet_is_not_asked_at_once_and_who_stands_longest_is_asked_first(
+    width: int, behind: bool
+) -> None:
+    holes = Holes()
+    sites = [f"site-{n}" for n in range(2000)]
+    for n, site in enumerate(reversed(sites)):
+        holes.note(site, "stream", (1, width), 100 - n / 1000)
+    if behind:
+        holes.took(BEHIND_AT_ONCE_S + 1, 110)
+
+    first = asked_in(holes, 100 + STANDING_BEHIND_S, 10)
+    each = min(width, MAX_READINGS)
+    most = (PER_S_BEHIND if behind else PER_S) / each
+    assert 9 * most <= len(first) or len(first) == len(sites)
+    assert len(first) <= 11 * most + 1
+    assert first == sites[: len(first)]
+
+
+def test_nobody_is_asked_twice_before_all_were_asked_once() -> None:
+    holes = Holes()
+    sites = [f"site-{n}" for n in range(3000)]
+    for site in sites:
+        holes.note(site, "stream", (1, MAX_READINGS), 100)
+
+    asked = asked_in(holes, 103, 200)
+    assert sorted(asked[: len(sites)]) == sorted(sites)
+    assert len(asked) > len(sites)
 
 
 def test_what_may_still_wait_at_the_broker_is_not_asked_for() -> None:
