@@ -18,9 +18,10 @@ Rules
  3. The newest reading, which a connection sends first, is the first such question. It is
     waited for `ANSWER_S` only: an ack that stands at the broker may be all there is. An ack for
     what the last connection sent may answer it: then one message goes too early.
- 4. The first message holds `FIRST` readings. One that the link takes within `SLOW_S` doubles
+ 4. The first message holds `FIRST` readings. One whose ack took no longer than `GROWS_S` doubles
     that, up to what a message may hold: few large ones cost the server less than many small
-    ones. One that takes longer, or brings no ack, halves it, down to `LEAST`.
+    ones, and who is many may not grow together while the queue does. One that the link takes
+    more than `SLOW_S` for, or that brings no ack, halves it, down to `LEAST`.
  5. While no ack was heard at all, nobody may be there who says them: full messages go without
     waiting. A server that knows a site keeps its acks at the broker, where they are heard at
     once.
@@ -37,11 +38,12 @@ FIRST = 16
 LEAST = 8
 QUICK_S = 2.0
 """The server acknowledges each site once a second at most."""
+GROWS_S = 3.0
 SLOW_S = 10.0
 ANSWER_S = 10.0
 PATIENCE_S = 20.0
 MOST_S = 160.0
-REST = 16.0
+REST = 32.0
 LONGEST_REST_S = 100.0
 
 
@@ -123,12 +125,13 @@ class Tempo:
             return
         self._on_its_way = None
         landed_s = now_s if one.landed_s is None else one.landed_s
+        took_s = now_s - landed_s
         self._patience_s = min(max(2 * (now_s - one.sent_s), PATIENCE_S), MOST_S)
-        rest_s = min(REST * max(0.0, now_s - landed_s - QUICK_S), LONGEST_REST_S)
+        rest_s = min(REST * max(0.0, took_s - QUICK_S), LONGEST_REST_S)
         self._rests_until_s = now_s + rest_s * (0.5 + self._chance())
         if landed_s - one.sent_s > SLOW_S:
             self._slow_down()
-        elif one.through:
+        elif one.through and took_s <= GROWS_S:
             self.size = min(2 * self.size, MAX_READINGS)
 
     def lost(self, stream: str) -> None:
