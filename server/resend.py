@@ -64,6 +64,7 @@ class _Hole:
 
     @property
     def stands_since_s(self) -> float:
+        """When it was last asked for; before that, when it last moved."""
         return self.moved_s if self.asked_s is None else self.asked_s
 
 

@@ -147,7 +147,7 @@ class Run:
         return rows
 
     def backlog(self) -> list[dict[str, Any]]:
-        """Every site begins with hours of readings that nobody has, all at once."""
+        """Every site begins with hours of readings that nobody has, as soon as it is connected."""
         spools = ("--spools", str(self._spools))
         # First as on any other day, so that the centre knows every site, and keeps its acks.
         over_s = str(self._args.sites / (self._args.connects_per_s or 150))

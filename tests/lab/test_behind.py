@@ -21,7 +21,8 @@ from tests.wait import until
 
 pytestmark = pytest.mark.slow
 
-_SOON_S = 30.0
+_SOON_S, _AT_LATEST_S = 30.0, 90.0
+"""The first ask comes late where this machine is busy: ingest is behind then, too."""
 _MARKERS_S = 5.0
 """How often ingest sends one."""
 
@@ -58,7 +59,7 @@ def test_a_hole_is_asked_for_at_once_but_not_while_everything_comes_late(tmp_pat
             return [s.body["args"]["from"] for s in commands if s.body["do"] == "resend"]
 
         sends(1, 3)
-        until(lambda: asked() == [2], 90, "ingest to ask for seq 2")
+        until(lambda: asked() == [2], _AT_LATEST_S, "ingest to ask for seq 2")
         sends(2)
         until(lambda: observer.through(SITE, garbage.STREAM) == 3, 30, "the hole to close")
 
