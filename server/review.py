@@ -12,7 +12,8 @@ Rules, in this order
  4. The same boot with a broken grid: the *agent* was not running, where it counts its
     starts, began a new stream, or the centre saw the line up; else the *link*, less sure.
     Nor was it running where the grid is whole and its windows lack echoes: a process that
-    hung ends its window late.
+    hung ends its window late. Windows of a dead line in most of the gap are the *link*, though
+    a few are lacking: rule 2.
  5. No reading since: *unknown*.
  6. What the neighbours did in the same minutes: a line that went with most of its
     ISP or backhaul is the *isp*'s, unless the fault was inside the site (carrier,
@@ -31,7 +32,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from agent.wire import Host, Reading
+from agent.wire import Reading
 from server.causes import (
     NOT_DOWN,
     STARTS_UNTOLD,
@@ -41,13 +42,21 @@ from server.causes import (
     shortened,
     silences,
 )
-from server.gap import HUNG_LEAST_S, RUNG_TEXTS, far, fell_silent, lowest, stood_still_s
+from server.gap import (
+    HUNG_LEAST_S,
+    RUNG_TEXTS,
+    all_through,
+    far,
+    fell_silent,
+    host_of,
+    lowest,
+    rose,
+    stood_still_s,
+)
 from server.model import Cause
 
 _BESIDE = {"isp": "isp", "backhaul": "isp", "power_area": "power", "district": "power"}
 """What a dimension that sites share says of the cause."""
-_WITNESS_LEAST_S = 20.0
-_ALL_THROUGH_RATIO = 0.8
 _WORTH_CONFIDENCE = 0.05
 _AT_FIRST = 3
 """Windows at the beginning of a gap: a line that is dead in them made it. That domestic answers
@@ -148,6 +157,10 @@ def _alone(facts: Facts) -> tuple[Cause, bool]:
         return _measured_on(facts, kept, new)
     if new:
         return _new_boot(facts, min(new, key=lambda one: one.reading.uptime_s)), False
+    dead = [one for one in old if _in_gap(one, facts) and far(one.reading) == "fail"]
+    ended_at = facts.resolved_at or old[-1].taken_at
+    if 2 * sum(one.reading.window_s for one in dead) >= ended_at - facts.opened_at:
+        return _measured_on(facts, dead, new)
     return _broken(facts, old, len(kept)), False
 
 
@@ -210,7 +223,7 @@ def _new_boot(facts: Facts, first: Told) -> Cause:
     gone_s = began_at - facts.opened_at
     told = [f"new boot, begun {max(0.0, gone_s):.0f} s after the last sign of life"]
     confidence = 0.85
-    was, now = _host(facts.before.reading), _host(first.reading)
+    was, now = host_of(facts.before.reading), host_of(first.reading)
     if now.last_shutdown_clean is True:
         confidence = 0.5
         told.append("but the agent had ended in order: somebody shut it down, or a battery did")
@@ -220,18 +233,10 @@ def _new_boot(facts: Facts, first: Told) -> Cause:
     if was.undervoltage is True or was.undervoltage_seen is True:
         confidence = max(confidence, 0.9)
         told.append("undervoltage before")
-    if was.storage_read_only is True or _rose(was.storage_errors, now.storage_errors):
+    if was.storage_read_only is True or rose(was.storage_errors, now.storage_errors):
         confidence = min(confidence, 0.6)
         told.append("the device's disk had failed: it may have ended by itself")
     return Cause("power", confidence, tuple(told))
-
-
-def _host(reading: Reading) -> Host:
-    return Host() if reading.host is UNSET else reading.host
-
-
-def _rose(was: object, now: object) -> bool:
-    return isinstance(was, int) and isinstance(now, int) and now > was
 
 
 def _broken(facts: Facts, old: list[Told], kept: int) -> Cause:
@@ -241,8 +246,8 @@ def _broken(facts: Facts, old: list[Told], kept: int) -> Cause:
     last = old[kept - 1].reading if kept else before
     lost_s = back.reading.uptime_s - last.uptime_s - back.reading.window_s
     told = [f"same boot, but {lost_s:.0f} s were not measured"]
-    was, now = _host(before).agent_restarts, _host(back.reading).agent_restarts
-    if _rose(was, now):
+    was, now = host_of(before).agent_restarts, host_of(back.reading).agent_restarts
+    if rose(was, now):
         told.append("the agent was started anew")
     elif isinstance(was, int) and was == now:
         told.append("the agent was not started anew: it hung, or was held")
@@ -250,7 +255,7 @@ def _broken(facts: Facts, old: list[Told], kept: int) -> Cause:
         told.append("the agent began a new stream")
     if len(told) > 1:
         return Cause("agent", 0.9, tuple(told))
-    if counts_starts(back.reading) or _all_through(facts.answered_s, facts.unanswered_s):
+    if counts_starts(back.reading) or all_through(facts.answered_s, facts.unanswered_s):
         return Cause("agent", 0.8, tuple(told))
     return Cause("link", 0.6, (*told, STARTS_UNTOLD))
 
@@ -274,15 +279,9 @@ def _with_neighbours(cause: Cause, beside: Sequence[Beside]) -> Cause:
     return cause
 
 
-def _all_through(this_s: float, other_s: float) -> bool:
-    """Whether the centre's own echoes saw the one long enough, and the other hardly."""
-    seen_s = this_s + other_s
-    return seen_s >= _WITNESS_LEAST_S and this_s >= _ALL_THROUGH_RATIO * seen_s
-
-
 def _with_witness(cause: Cause, facts: Facts) -> Cause:
     """Rule 7."""
-    if _all_through(facts.answered_s, facts.unanswered_s):
+    if all_through(facts.answered_s, facts.unanswered_s):
         text = f"the centre's echoes were answered for {facts.answered_s:.0f} s of the gap"
         if cause.verdict == "agent":
             return Cause("agent", 0.95, (*cause.evidence, f"the line was up: {text}"))
@@ -291,7 +290,7 @@ def _with_witness(cause: Cause, facts: Facts) -> Cause:
             return Cause("agent", 0.7, (*cause.evidence, told))
         confidence = min(cause.confidence, 0.6)
         return Cause(cause.verdict, confidence, (*cause.evidence, f"but {text}"))
-    if _all_through(facts.unanswered_s, facts.answered_s):
+    if all_through(facts.unanswered_s, facts.answered_s):
         text = f"the centre's echoes were not answered for {facts.unanswered_s:.0f} s of the gap"
         if cause.verdict == "agent":
             return Cause("agent", min(cause.confidence, 0.6), (*cause.evidence, f"but {text}"))

@@ -435,7 +435,8 @@ def test_the_ledger_has_each_outage_once_and_nothing_else(story: Story) -> None:
 def test_a_member_by_itself_saw_its_line_go(story: Story, site: str) -> None:
     """Its own account says link; that the others went with it makes it the ISP's."""
     outage = story.outage(site)
-    assert [one["cause"]["verdict"] for one in outage["revisions"]][-2:] == ["link", "isp"]
+    told = [one["cause"]["verdict"] for one in outage["revisions"]]
+    assert told[-2:] == ["link", "isp"], outage["revisions"]
 
 
 @pytest.mark.parametrize("site", [*ALONE, *DARK])

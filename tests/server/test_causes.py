@@ -64,6 +64,13 @@ def test_an_agent_that_missed_windows_was_itself_down(drift_s: float) -> None:
     assert cause.evidence[1] == f"but 2 x 60 s measured in these {300 + drift_s:.0f} s"
 
 
+@pytest.mark.parametrize(("seq", "verdict"), [(14, "link"), (13, "link"), (12, "agent")])
+def test_an_agent_that_missed_a_window_but_measured_most_of_it_was_cut_off(
+    seq: int, verdict: str
+) -> None:
+    assert after(seq, 900.0, host={"agent_restarts": 1}).verdict == verdict
+
+
 def test_the_same_boot_is_the_link_where_nothing_tells_that_the_agent_stood_still() -> None:
     for host in ({}, {"cpu_ratio": 0.1}):
         cause = after(11, 900.0, host=host)

@@ -226,6 +226,16 @@ def test_the_same_boot_is_the_link_where_nothing_tells_that_the_agent_stood_stil
     assert Outage().nothing(600).windows(1).judged(beside=beside).verdict == "isp"
 
 
+@pytest.mark.parametrize(("lost_s", "verdict"), [(60, "link"), (540, "link"), (700, "agent")])
+def test_windows_that_a_busy_device_lost_at_first_do_not_hide_that_the_line_was_dead(
+    lost_s: float, verdict: str
+) -> None:
+    host = {"agent_restarts": 3}
+    outage = Outage(host=host).nothing(lost_s).windows(10, **failing("isp", host=host))
+
+    assert outage.windows(1, host=host).judged().verdict == verdict
+
+
 def test_the_agent_hung_and_the_line_was_up_is_a_finding() -> None:
     cause = Outage().nothing(600).windows(1).judged(answered_s=580.0, unanswered_s=10.0)
 
