@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from agent import wire
-from server import notify, payloads
+from server import notify, payloads, urgency
 from server.alerts import Publisher
 from server.ingest import Ingest
 from server.intake import Progress, Taken
@@ -125,7 +125,9 @@ class Session:
 
     async def _receive(self) -> None:
         while True:
-            batch = await self._link.next_batch(BATCH)
+            # In order until we are caught up: what waited for us is told by what came before it.
+            first = urgency.choose if self._caught_up else None
+            batch = await self._link.next_batch(BATCH, choose=first)
             await self._commit(batch.messages)
             self._link.acknowledge(batch)
 

@@ -179,8 +179,9 @@ ALLOWED: dict[str, set[str]] = {
         *("server.payloads", "server.store", "server.model", "agent.wire"),
     },
     "server.alerts": {"server.model", "server.store"},
+    "server.urgency": {"server.mqtt", "server.payloads", "agent.wire"},
     "server.session": {
-        *("server.alerts", "server.ingest", "server.intake", "server.mqtt"),
+        *("server.alerts", "server.ingest", "server.intake", "server.mqtt", "server.urgency"),
         *("server.notify", "server.payloads", "server.resend", "server.store", "agent.wire"),
     },
     # The fleet's sites send as agents do, by the agent's own decisions.
@@ -223,7 +224,7 @@ PURE = (
     *("server.model", "server.health", "server.causes", "server.troubles", "server.sla"),
     *("server.notes", "server.edges", "server.statement", "server.periods", "server.online"),
     *("server.fits", "server.groups", "server.grouping", "server.review", "server.timeline"),
-    *("server.voice", "server.untried"),
+    *("server.voice", "server.untried", "server.urgency", "server.mqtt.queue"),
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
     *("server.dates", "server.sheet", "server.terms", "server.registry"),
     *("server.maintenance", "server.rules", "server.contracts", "server.replay"),

@@ -18,8 +18,9 @@ cost a task and a write for each message. docs/bench.md has the figures.
 
 from server.mqtt.client import Will
 from server.mqtt.connection import Connection, Lost, connect
-from server.mqtt.incoming import Batch, Message
+from server.mqtt.incoming import Batch
 from server.mqtt.login import Refused, tls
+from server.mqtt.queue import Message, Turn
 
 __all__ = [
     "Batch",
@@ -27,6 +28,7 @@ __all__ = [
     "Lost",
     "Message",
     "Refused",
+    "Turn",
     "Will",
     "connect",
     "tls",

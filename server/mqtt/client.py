@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gmqtt  # type: ignore[import-untyped]  # gmqtt carries no types
 
 _NEVER_S = 0xFFFF_FFFF
-_UNACKNOWLEDGED = 4000
+_UNACKNOWLEDGED = 20_000
 """Most messages we take in before we acknowledge (MQTT 5; else the broker's setting counts)."""
 Join = Callable[[Any, Any], Any]
 """Takes asyncio's transport and its protocol, and gives what the protocol shall write to."""

@@ -18,6 +18,7 @@ from server.mqtt.client import Client, Join, Will
 from server.mqtt.incoming import Batch, Incoming
 from server.mqtt.login import Refused
 from server.mqtt.outgoing import Outgoing
+from server.mqtt.queue import Choose
 
 _VERSIONS = {"auto": (5, 4), "5": (5,), "3.1.1": (4,)}
 _ANSWER_S = 10.0
@@ -121,18 +122,21 @@ class Connection:
         self._end: asyncio.Future[Exception] = self._loop.create_future()
         self._granted: asyncio.Future[Sequence[int]] = self._loop.create_future()
 
-    async def next_batch(self, max_messages: int = 1000, gather_s: float = 0.05) -> Batch:
+    async def next_batch(
+        self, max_messages: int = 1000, gather_s: float = 0.05, choose: Choose | None = None
+    ) -> Batch:
         """What has arrived, at least one message.
 
         Args:
-            max_messages: a batch is never larger.
+            max_messages: a batch is no larger, but for what `choose` takes along.
             gather_s: while messages keep arriving, wait this long for more.
+            choose: what goes first while many wait (see `server.mqtt.queue`); None: as they came.
 
         Raises:
             Lost: the connection is gone, and with it what was not handed out
                 (the broker delivers that again).
         """
-        return await self._in.next_batch(max_messages, gather_s)
+        return await self._in.next_batch(max_messages, gather_s, choose)
 
     def acknowledge(self, batch: Batch) -> None:
         """Acknowledge what `batch` brought; nothing when its connection is gone."""

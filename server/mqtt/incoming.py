@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from gmqtt.mqtt.constants import MQTTCommands  # type: ignore[import-untyped]  # it has no types
 from gmqtt.mqtt.package import CommandWithMidPacket  # type: ignore[import-untyped]  # the same
 
+from server.mqtt.queue import Arrival, Choose, Message, Queue
+
 _PAUSE_S = 0.005
 """A batch is complete when nothing arrived for this long."""
-_MAX_WAITING_BYTES = 32 << 20
+_MAX_WAITING_BYTES = 96 << 20
 """Payloads taken in but not handed out; beyond it nothing more is read."""
 _LARGE_BYTES = 512 << 10
 _PART_S = 0.05
 """What is read of a larger packet is handed on when nothing more came for this long."""
 
 
-class Message(NamedTuple):
-    """One message as it arrived.
-
-    Attributes:
-        retain: it stood there before we subscribed.
-        received_at: our time of receipt, in seconds since 1970.
-    """
-
-    topic: str
-    payload: bytes
-    retain: bool
-    received_at: float
-
-
 class Batch:
-    """Messages to be acknowledged together, in the order of their arrival."""
+    """Messages to be acknowledged together."""
 
-    def __init__(self, source: Incoming, arrived: list[tuple[int | None, Message]]) -> None:
-        self.messages = [message for _, message in arrived]
-        self._ids = [mid for mid, _ in arrived if mid is not None]
+    def __init__(self, source: Incoming, arrived: list[Arrival]) -> None:
+        self.messages = [one.message for one in arrived]
+        self._numbers = [one.number for one in arrived if one.mid is not None]
         self._source = source
 
 
@@ -54,8 +43,9 @@ class Incoming:
         client._package_handler._handle_qos_1_publish_packet = self._take
         client.on_message = self._take_qos_0
         self._loop = asyncio.get_running_loop()
-        self._arrived: list[tuple[int | None, Message]] = []
-        self._arrived_bytes = 0
+        self._queue = Queue()
+        self._unacknowledged: deque[tuple[int, int]] = deque()  # number, packet id; as they came
+        self._done: set[int] = set()
         self._room = asyncio.Event()
         self._room.set()
         self._wanted = 1
@@ -104,35 +94,45 @@ class Incoming:
 
         connection._protocol.read = read_when_room
 
-    async def next_batch(self, max_messages: int, gather_s: float) -> Batch:
+    async def next_batch(
+        self, max_messages: int, gather_s: float, choose: Choose | None = None
+    ) -> Batch:
         """At least one message; see `Connection.next_batch`."""
-        while not self._arrived:
+        queue = self._queue
+        while not queue:
             await self._gather(1, None)
         ends_at = self._loop.time() + gather_s
-        while len(self._arrived) < max_messages and self._loop.time() < ends_at:
-            before = len(self._arrived)
+        while len(queue) < max_messages and self._loop.time() < ends_at:
+            before = len(queue)
             await self._gather(max_messages, _PAUSE_S)
-            if len(self._arrived) == before:
+            if len(queue) == before:
                 break
         self._raise_if_ended()
-        batch = Batch(self, self._arrived[:max_messages])
-        del self._arrived[:max_messages]
-        self._arrived_bytes -= sum(len(message.payload) for message in batch.messages)
-        if self._arrived_bytes <= _MAX_WAITING_BYTES:
+        batch = Batch(self, queue.take(max_messages, choose))
+        if queue.payload_bytes <= _MAX_WAITING_BYTES:
             self._room.set()
         return batch
 
     def acknowledge(self, batch: Batch) -> None:
-        """Acknowledge a batch of this connection, in one write."""
+        """Acknowledge a batch of this connection, in one write.
+
+        PUBACKs go in the order of arrival (MQTT 5, 4.6): what overtook others has to wait for
+        them with its own.
+        """
         if batch._source is not self or self._ended is not None:
             return
+        self._done.update(batch._numbers)
         protocol = self._client._connection._protocol
         version = protocol.proto_ver
-        pubacks = (
-            CommandWithMidPacket.build_package(MQTTCommands.PUBACK, mid, False, 0, version)
-            for mid in batch._ids
-        )
-        protocol.write_data(b"".join(pubacks))
+        pubacks = []
+        while self._unacknowledged and self._unacknowledged[0][0] in self._done:
+            number, mid = self._unacknowledged.popleft()
+            self._done.remove(number)
+            pubacks.append(
+                CommandWithMidPacket.build_package(MQTTCommands.PUBACK, mid, False, 0, version)
+            )
+        if pubacks:
+            protocol.write_data(b"".join(pubacks))
 
     def end(self, err: Exception) -> None:
         """The connection is gone: from now on `next_batch` raises `err`."""
@@ -141,11 +141,12 @@ class Incoming:
 
     def _take(self, mid: int | None, payload: bytes, topic: str, properties: Any) -> None:
         message = Message(topic, payload, bool(properties["retain"]), time.time())
-        self._arrived.append((mid, message))
-        self._arrived_bytes += len(payload)
-        if self._arrived_bytes > _MAX_WAITING_BYTES:
+        number = self._queue.put(mid, message)
+        if mid is not None:
+            self._unacknowledged.append((number, mid))
+        if self._queue.payload_bytes > _MAX_WAITING_BYTES:
             self._room.clear()
-        if len(self._arrived) >= self._wanted:
+        if len(self._queue) >= self._wanted:
             self._enough.set()
 
     def _take_qos_0(self, _: object, topic: str, payload: bytes, _qos: int, given: Any) -> None:

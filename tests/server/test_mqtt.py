@@ -11,6 +11,7 @@ import pytest
 
 from server import mqtt
 from server.config import Mqtt
+from server.mqtt.queue import WAITING_AT_ONCE
 from tests.lab.broker import Broker
 from tests.server.link import TOPIC, WILL, connected, hear, lost, run, say, secured, vanishing
 
@@ -110,6 +111,36 @@ def test_acknowledgements_keep_the_order_of_arrival(tmp_path: Path) -> None:
         ids = re.findall(r"Received PUBACK from _ingest \(Mid: (\d+)", broker.log.read_text())
     assert len(ids) == 50
     assert ids == sorted(ids, key=int)
+
+
+def test_who_overtook_is_acknowledged_once_those_before_him_are(settings: Mqtt) -> None:
+    """PUBACKs go in the order of arrival: so what overtook is delivered again with the others."""
+    count = 2 * WAITING_AT_ONCE
+    backlog = [b"%d" % number for number in range(count)]
+
+    def choose(message: mqtt.Message) -> mqtt.Turn:
+        return mqtt.Turn(message.payload.decode(), first=message.payload == b"live")
+
+    async def story() -> None:
+        async with vanishing(settings) as connection:
+            await say(settings, *backlog, b"live")
+            while len(connection._in._queue) <= count:
+                await asyncio.sleep(0.01)
+            batch = await connection.next_batch(choose=choose)
+            payloads = [one.payload for one in batch.messages]
+            assert payloads == [b"live", *backlog[:WAITING_AT_ONCE]]
+            connection.acknowledge(batch)
+            connection.publish("test/after", b"")
+            await connection.published()
+        async with connected(settings) as connection:
+            batches, payloads = await hear(connection, count - WAITING_AT_ONCE + 1)
+            assert payloads == [*backlog[WAITING_AT_ONCE:], b"live"]
+            for batch in batches:
+                connection.acknowledge(batch)
+            await say(settings, b"end")
+            assert (await hear(connection, 1))[1] == [b"end"]
+
+    run(story)
 
 
 def test_a_batch_is_no_larger_than_asked_for(settings: Mqtt) -> None:

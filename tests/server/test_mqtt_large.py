@@ -74,12 +74,12 @@ def test_a_store_that_takes_long_is_not_taken_for_a_silent_broker(broker: Broker
         settings = Mqtt(url=broker.url, keepalive_s=_LONG_S)
         async with connected(settings) as connection:
             large = b"x" * (12 * _MIB)
-            await say(settings, *[large] * 4, b"behind")
+            await say(settings, *[large] * 9, b"behind")
             while connection._in._room.is_set():
                 await asyncio.sleep(0.01)
             await asyncio.sleep(3 * _LONG_S)  # nobody asks for a batch
-            _, payloads = await hear(connection, 5)
-            assert [len(one) for one in payloads] == [12 * _MIB] * 4 + [len(b"behind")]
+            _, payloads = await hear(connection, 10)
+            assert [len(one) for one in payloads] == [12 * _MIB] * 9 + [len(b"behind")]
 
     run(story)
 
