@@ -26,7 +26,7 @@ class Sample:
     at: float
     cpu_s: dict[str, float]
     rss_mib: dict[str, float]
-    fleet: dict[str, int]
+    fleet: dict[str, float]
 
 
 class Meter:
@@ -41,7 +41,7 @@ class Meter:
         self, pids: Callable[[], dict[str, int]], simulator: subprocess.Popen[str]
     ) -> None:
         self.samples: list[Sample] = []
-        self.fleet: dict[str, int] = {}
+        self.fleet: dict[str, float] = {}
         self._pids = pids
         self._simulator = simulator
         self._stop = threading.Event()
@@ -63,7 +63,9 @@ class Meter:
         assert self._simulator.stdout is not None
         for line in self._simulator.stdout:
             told = json.loads(line)
-            self.fleet = {name: told[name] for name in ("connected", "made", "unreleased")}
+            self.fleet = {
+                name: told[name] for name in ("connected", "made", "unreleased", "late_s")
+            }
 
     def _take(self) -> None:
         while not self._stop.wait(1.0):

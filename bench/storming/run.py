@@ -187,7 +187,12 @@ class Run:
             "drained_s": _since(taken, from_at, lambda one: one["unreleased"] <= sites / 10),
             "unreleased_most": max((one.fleet.get("unreleased", 0) for one in taken), default=0),
             "late_p50_s": round(late[len(late) // 2], 1) if late else None,
+            "late_p95_s": round(late[len(late) * 95 // 100], 1) if late else None,
             "late_max_s": round(late[-1], 1) if late else None,
+            # What the fleet itself does too late, since it shares the machine, is in all of these.
+            "fleet_late_max_s": round(
+                max((one.fleet.get("late_s", 0) for one in taken), default=0), 1
+            ),
             "late_n": len(late),
         }
         for name in _NAMES:

@@ -196,7 +196,7 @@ def _play(cast: list[Share], sites: int, *, as_json: bool) -> int:
 
 def _show(pipes: list[Pipe], sites: int, *, as_json: bool) -> None:
     """Print what the processes tell, until one of them ends."""
-    newest: dict[int, dict[str, int]] = {}
+    newest: dict[int, dict[str, float]] = {}
     shown = 0.0
     while True:
         waiting = wait(pipes)
@@ -211,8 +211,11 @@ def _show(pipes: list[Pipe], sites: int, *, as_json: bool) -> None:
         shown = time.monotonic()
         names = ("connected", "made", "unreleased")
         sums = {name: sum(one.get(name, 0) for one in newest.values()) for name in names}
+        # By so much does a fleet that this machine is too slow for do everything too late.
+        late_s = max(one.get("late_s", 0.0) for one in newest.values())
         if as_json:
-            print(json.dumps({"at": wire.iso(time.time()), "sites": sites, **sums}), flush=True)
+            told = {"at": wire.iso(time.time()), "sites": sites, **sums, "late_s": round(late_s, 3)}
+            print(json.dumps(told), flush=True)
         else:
             print(
                 f"{sums['connected']} of {sites} sites connected, {sums['made']} readings made,"

@@ -158,8 +158,11 @@ class Play:
         let them lie for ever: 10 kB for each.
         """
         tidied = 0
+        loop = asyncio.get_running_loop()
         while True:
+            wakes_s = loop.time() + _TELL_S
             await asyncio.sleep(_TELL_S)
+            late_s = loop.time() - wakes_s
             if self.fleet.attempts - tidied >= len(self.fleet.sites):
                 tidied = self.fleet.attempts
                 gc.collect()
@@ -167,6 +170,7 @@ class Play:
                 "connected": self.fleet.connected,
                 "made": self.journal.made,
                 "unreleased": self.fleet.unreleased,
+                "late_s": late_s,
             }
             try:
                 self._tell(told)
