@@ -197,7 +197,7 @@ def _play(cast: list[Share], sites: int, *, as_json: bool) -> int:
 def _show(pipes: list[Pipe], sites: int, *, as_json: bool) -> None:
     """Print what the processes tell, until one of them ends."""
     newest: dict[int, dict[str, float]] = {}
-    shown = 0.0
+    shown = late_s = 0.0
     while True:
         waiting = wait(pipes)
         for number, pipe in enumerate(pipes):
@@ -206,14 +206,14 @@ def _show(pipes: list[Pipe], sites: int, *, as_json: bool) -> None:
                     newest[number] = pipe.recv()
                 except EOFError:
                     return
+                late_s = max(late_s, newest[number].get("late_s", 0.0))
         if time.monotonic() - shown < (1.0 if as_json else _TELL_S) or len(newest) < len(pipes):
             continue
         shown = time.monotonic()
         names = ("connected", "made", "unreleased")
         sums = {name: sum(one.get(name, 0) for one in newest.values()) for name in names}
-        # By so much does a fleet that this machine is too slow for do everything too late.
-        late_s = max(one.get("late_s", 0.0) for one in newest.values())
         if as_json:
+            # By so much does a fleet that this machine is too slow for do everything too late.
             told = {"at": wire.iso(time.time()), "sites": sites, **sums, "late_s": round(late_s, 3)}
             print(json.dumps(told), flush=True)
         else:
@@ -223,3 +223,4 @@ def _show(pipes: list[Pipe], sites: int, *, as_json: bool) -> None:
                 file=sys.stderr,
                 flush=True,
             )
+        late_s = 0.0

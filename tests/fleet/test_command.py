@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -266,7 +267,7 @@ class Run:
             )
         self.workers: set[int] = set()
 
-    def said(self) -> list[dict[str, int]]:
+    def said(self) -> list[dict[str, float]]:
         """The JSON lines so far."""
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
@@ -335,6 +336,21 @@ def run(given: Given, *options: object) -> Iterator[Run]:
         yield one
     finally:
         one.discard()
+
+
+def test_it_tells_by_how_much_it_is_late_itself(given: Given, broker: Broker) -> None:
+    with Centre(broker), run(given) as one:
+        until(one.connected, WITHIN_S, "the sites")
+        before = len(one.said())
+        for pid in one.workers:
+            os.kill(pid, signal.SIGSTOP)
+        stands_until_s = time.monotonic() + 4.0
+        until(lambda: time.monotonic() > stands_until_s, WITHIN_S, "the time to pass")
+        for pid in one.workers:
+            os.kill(pid, signal.SIGCONT)
+        late = "it to tell so"
+        until(lambda: any(told["late_s"] > 2.5 for told in one.said()[before:]), WITHIN_S, late)
+        until(lambda: one.said()[-1]["late_s"] < 1.0, WITHIN_S, "the fleet to be in time again")
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
