@@ -159,7 +159,7 @@ def _alone(facts: Facts) -> tuple[Cause, bool]:
         return _new_boot(facts, min(new, key=lambda one: one.reading.uptime_s)), False
     dead = [one for one in old if _in_gap(one, facts) and far(one.reading) == "fail"]
     ended_at = facts.resolved_at or old[-1].taken_at
-    if 2 * sum(one.reading.window_s for one in dead) >= ended_at - facts.opened_at:
+    if dead and 2 * sum(one.reading.window_s for one in dead) >= ended_at - facts.opened_at:
         return _measured_on(facts, dead, new)
     return _broken(facts, old, len(kept)), False
 

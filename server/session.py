@@ -26,7 +26,7 @@ from server.resend import Holes
 from server.store import StoreError
 
 BATCH = 500
-"""Most messages in one transaction; the broker fills the next meanwhile."""
+"""Messages in one transaction, or a few more; the broker fills the next meanwhile."""
 _TICK_S = 0.25
 _FEW_ACKS = 100
 _ACK_S = 1.0
@@ -132,7 +132,7 @@ class Session:
             self._link.acknowledge(batch)
 
     async def _commit(self, messages: list[Message]) -> None:
-        """Commit in the order of arrival; a marker is an edge in it."""
+        """Commit in this order; a marker is an edge in it."""
         run: list[Message] = []
         for message in messages:
             if payloads.is_ours(message.topic):

@@ -1,8 +1,9 @@
 """How much of the backlog may be on its way to the server. Pure; the clock is an argument.
 
 The broker takes whatever comes, and hands it to the server in its order: what a fleet sends
-too fast makes everybody's newest readings wait. Only the server's acks tell how fast it is:
-from the broker's PUBACK on, since before that it is the link that takes its time.
+too fast waits there, and everybody's newest readings with it, where the server does not take
+those first. Only the server's acks tell how fast it is: from the broker's PUBACK on, since before
+that it is the link that takes its time.
 
 Rules
  1. One message of the backlog is on its way at a time. The next may go when the acks cover it,
@@ -15,7 +16,8 @@ Rules
     so many send that the queue stays within some seconds. It rests half to one and a half times
     that by chance, so that those who were held up together do not come back together. A server
     that asks for readings ends the rest.
- 3. The newest reading, which a connection sends first, is the first such question. It is
+ 3. The newest reading, which a connection sends first, is the first such question, of a server
+    that takes everything in its order; of one that takes it first, the first message is. It is
     waited for `ANSWER_S` only: an ack that stands at the broker may be all there is. An ack for
     what the last connection sent may answer it: then one message goes too early.
  4. The first message holds `FIRST` readings. One whose ack took no longer than `GROWS_S` doubles

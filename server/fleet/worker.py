@@ -159,10 +159,11 @@ class Play:
         """
         tidied = 0
         loop = asyncio.get_running_loop()
+        wakes_s = loop.time() + _TELL_S
         while True:
-            wakes_s = loop.time() + _TELL_S
-            await asyncio.sleep(_TELL_S)
+            await asyncio.sleep(max(0.0, wakes_s - loop.time()))
             late_s = loop.time() - wakes_s
+            wakes_s = loop.time() + _TELL_S
             if self.fleet.attempts - tidied >= len(self.fleet.sites):
                 tidied = self.fleet.attempts
                 gc.collect()

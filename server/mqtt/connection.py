@@ -128,7 +128,7 @@ class Connection:
         """What has arrived, at least one message.
 
         Args:
-            max_messages: a batch is no larger, but for what `choose` takes along.
+            max_messages: a batch is no larger, but for what goes along with what `choose` prefers.
             gather_s: while messages keep arriving, wait this long for more.
             choose: what goes first while many wait (see `server.mqtt.queue`); None: as they came.
 

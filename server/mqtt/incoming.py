@@ -101,7 +101,7 @@ class Incoming:
         queue = self._queue
         while not queue:
             await self._gather(1, None)
-        ends_at = self._loop.time() + gather_s
+        ends_at = self._loop.time() + (0.0 if queue.waiting else gather_s)
         while len(queue) < max_messages and self._loop.time() < ends_at:
             before = len(queue)
             await self._gather(max_messages, _PAUSE_S)

@@ -4,24 +4,26 @@ Rules
  1. Without a chooser all goes in the order of its arrival.
  2. With one, what goes first overtakes what may wait, and takes along all that came before it
     from whom it speaks of: among the messages of one site nothing ever changes places.
- 3. What may wait goes in the order of its arrival, some with each batch.
+ 3. What may wait goes in the order of its arrival, at least one and at most `WAITING_AT_ONCE`
+    with each batch, whose place nobody takes: so all of it goes at last.
  4. What is on behalf of nobody, such as a marker, waits until all that came before it has gone.
+ 5. Who has `MOST_BEFORE` messages waiting, or in the batch, waits with the rest: nobody can keep
+    the others waiting by sending much.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 WAITING_AT_ONCE = 100
-"""Of those who may wait, with each batch: who comes first waits for as long as they take."""
-LOOKED_AT = 1000
+"""Who comes first waits for as long as these take."""
+LOOKED_AT = 500
 """Most that are looked at for one batch, so that the event loop goes on."""
 BATCH_BYTES = 32 << 20
-"""Of payloads; a batch with more holds no further message."""
+"""Of payloads; a batch with more holds one further message."""
 MOST_BEFORE = 10
-"""Who has more waiting waits behind it, as everybody would for the sake of one."""
 
 
 class Message(NamedTuple):
@@ -80,32 +82,39 @@ class Queue:
         self.payload_bytes += len(message.payload)
         return self._number
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anything was looked at, and left."""
+        return bool(self._waiting)
+
     def take(self, most: int, choose: Choose | None = None) -> list[Arrival]:
         """Hand out about so many at most: what is taken along comes on top.
 
         Args:
-            most: without what rule 2 takes along.
+            most: without what rule 2 takes along; more than `WAITING_AT_ONCE` with a chooser.
             choose: says what goes first; None: nothing does.
         """
-        load = _Load(most)
+        load = _Load()
         if choose is None or len(self) <= min(most, WAITING_AT_ONCE):
             self._add_oldest(load, most)
-            while self._new and not load.full:
+            while self._new and len(load.taken) < most and not load.heavy:
                 load.add(self._new.popleft())
         else:
-            self._add_first(load, choose)
+            self._add_first(load, most - WAITING_AT_ONCE, choose)
             self._add_oldest(load, WAITING_AT_ONCE)
         self.payload_bytes -= load.payload_bytes
         return load.taken
 
-    def _add_first(self, load: _Load, choose: Choose) -> None:
+    def _add_first(self, load: _Load, most: int, choose: Choose) -> None:
+        had = Counter[str]()
         for _ in range(min(len(self._new), LOOKED_AT)):
-            if load.full:
-                break
+            if len(load.taken) >= most or load.heavy:
+                return
             one = self._new.popleft()
             whose, first = choose(one.message)
             before = self._of.get(whose, ())
-            if first and len(before) <= MOST_BEFORE:
+            if first and len(before) + had[whose] < MOST_BEFORE:
+                had[whose] += len(before) + 1
                 for number in before:
                     load.add(self._waiting.pop(number)[0])
                 self._of.pop(whose, None)
@@ -115,22 +124,22 @@ class Queue:
                 self._of.setdefault(whose, deque()).append(one.number)
 
     def _add_oldest(self, load: _Load, most: int) -> None:
+        """At least one, however heavy what goes first was."""
         for _ in range(min(len(self._waiting), most)):
-            if load.full:
-                break
             _, (one, whose) = self._waiting.popitem(last=False)
             numbers = self._of[whose]
             numbers.popleft()  # its oldest
             if not numbers:
                 del self._of[whose]
             load.add(one)
+            if load.heavy:
+                return
 
 
 class _Load:
     """A batch in the making."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self.taken: list[Arrival] = []
         self.payload_bytes = 0
 
@@ -139,5 +148,5 @@ class _Load:
         self.payload_bytes += len(one.message.payload)
 
     @property
-    def full(self) -> bool:
-        return len(self.taken) >= self._most or self.payload_bytes >= BATCH_BYTES
+    def heavy(self) -> bool:
+        return self.payload_bytes >= BATCH_BYTES

@@ -196,13 +196,16 @@ def test_what_the_server_asks_for_is_lost_and_not_waited_for(heard: Tempo) -> No
     assert heard.size == FIRST, "which is no reason to slow down"
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize(
     ("sites", "per_s", "slower"), [(1000, 100, 1), (9000, 100, 1), (9000, 140, 1), (1000, 20, 6)]
 )
 def test_a_fleet_with_a_days_backlog_keeps_the_servers_queue_short(
-    sites: int, per_s: float, slower: float
+    sites: int, per_s: float, slower: float, newest_first: bool
 ) -> None:
     """A server that takes 1.1 ms a message and 0.077 ms a reading, as bench/storms shows.
+
+    In their order, as while it catches up, or everybody's newest reading before any backlog.
 
     One more of 2 ms for each that connects, and as many times slower.
     """
@@ -239,7 +242,8 @@ def test_a_fleet_with_a_days_backlog_keeps_the_servers_queue_short(
         tempo.landed(STREAM, last, now_s)
         free_s = max(free_s, now_s) + slower * cost_ms / 1000
         longest_s = max(longest_s, free_s - now_s)
-        answer = (free_s + chance(), site)
+        overtakes = newest_first and size == 1
+        answer = ((now_s if overtakes else free_s) + chance(), site)
         acks[answer] = done[site]
         heapq.heappush(agenda, answer)
         heapq.heappush(agenda, (tempo.until_s(), site))

@@ -24,7 +24,7 @@ from tests.wait import until
 REAL = "maesa-0001"
 FAILING_INGEST = Path(__file__).parents[1] / "faults" / "failing_ingest.py"
 MOST_RSS_MIB = 300
-"""Ten messages of 10 MiB wait in the broker at a time; ingest holds 32 MiB of them, and itself."""
+"""Ten messages of 10 MiB wait in the broker at a time; ingest holds 96 MiB of them, and itself."""
 MOST_DELAY_S = 30.0
 """Generous, for a busy machine; without garbage it is half a second."""
 

@@ -64,7 +64,9 @@ def test_an_agent_that_missed_windows_was_itself_down(drift_s: float) -> None:
     assert cause.evidence[1] == f"but 2 x 60 s measured in these {300 + drift_s:.0f} s"
 
 
-@pytest.mark.parametrize(("seq", "verdict"), [(14, "link"), (13, "link"), (12, "agent")])
+@pytest.mark.parametrize(
+    ("seq", "verdict"), [(14, "link"), (13, "link"), (12, "agent"), (19, "agent")]
+)
 def test_an_agent_that_missed_a_window_but_measured_most_of_it_was_cut_off(
     seq: int, verdict: str
 ) -> None:

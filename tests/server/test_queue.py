@@ -30,7 +30,7 @@ def taken(queue: Queue, most: int = 500, *, choosing: bool = True) -> list[int]:
 def full() -> Queue:
     """A backlog of others waits."""
     queue = Queue()
-    for number in range(5 * WAITING_AT_ONCE):
+    for number in range(4 * WAITING_AT_ONCE):
         arrives(queue, f"other-{number}", "late")
     return queue
 
@@ -53,8 +53,8 @@ def test_it_takes_along_what_came_before_it_of_the_same_site(full: Queue) -> Non
     assert after[0] not in first
 
 
-def test_whoever_has_much_waiting_waits_behind_it(full: Queue) -> None:
-    arrives(full, "a", "late", MOST_BEFORE + 1)
+def test_who_has_much_waiting_waits_behind_it(full: Queue) -> None:
+    arrives(full, "a", "late", MOST_BEFORE)
     live = arrives(full, "a", "live")
 
     assert live[0] not in taken(full)
@@ -73,11 +73,32 @@ def test_without_a_chooser_all_goes_as_it_came_also_what_waited_before(full: Que
     assert (len(full), full.payload_bytes) == (0, 0)
 
 
+def test_a_marker_comes_when_all_before_it_has_gone_however_much_goes_first(full: Queue) -> None:
+    (marker,) = arrives(full, NOBODY, "marker")
+    seen: list[int] = []
+    for turn in range(6):
+        for number in range(600):
+            arrives(full, f"live-{turn}-{number}", "live")
+        seen += taken(full)
+
+    assert set(range(1, marker)) <= set(seen[: seen.index(marker)])
+
+
+def test_who_sends_much_keeps_nobody_waiting(full: Queue) -> None:
+    flood = arrives(full, "a", "live", 90)
+    live = arrives(full, "b", "live")
+
+    first = taken(full)
+
+    assert first[: MOST_BEFORE + 1] == [*flood[:MOST_BEFORE], *live]
+    assert set(flood[MOST_BEFORE:]).isdisjoint(first)
+
+
 def test_a_batch_has_so_many_bytes_and_not_many_more(full: Queue) -> None:
     large = [full.put(1, Message("a/live", b"x" * (BATCH_BYTES // 2), False, 0.0)) for _ in "123"]
 
-    assert taken(full) == large[:2]
-    assert taken(full)[0] == large[2]
+    assert taken(full) == [*large[:2], 1], "one that waited goes all the same"
+    assert taken(full)[:2] == [large[2], 2]
 
 
 def test_a_few_are_handed_out_as_they_came() -> None:
@@ -111,7 +132,9 @@ whose = st.sampled_from(["a", "b", "c", NOBODY])
 arrivals = st.lists(st.tuples(whose, st.sampled_from(["live", "late"])), max_size=400)
 
 
-@given(st.lists(st.tuples(arrivals, st.integers(1, 500), st.booleans()), max_size=8))
+@given(
+    st.lists(st.tuples(arrivals, st.integers(WAITING_AT_ONCE + 1, 500), st.booleans()), max_size=8)
+)
 def test_nothing_is_lost_or_doubled_and_nobody_overtakes_himself(
     turns: list[tuple[list[tuple[str, str]], int, bool]],
 ) -> None:
@@ -123,7 +146,7 @@ def test_nothing_is_lost_or_doubled_and_nobody_overtakes_himself(
         waited = len(queue)
         part = taken(queue, most, choosing=choosing)
         assert bool(part) == bool(waited)
-        assert len(part) <= most + MOST_BEFORE + 1
+        assert len(part) <= most + MOST_BEFORE
         went += part
     while queue:
         went += taken(queue)

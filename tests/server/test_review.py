@@ -236,6 +236,13 @@ def test_windows_that_a_busy_device_lost_at_first_do_not_hide_that_the_line_was_
     assert outage.windows(1, host=host).judged().verdict == verdict
 
 
+def test_an_outage_that_ends_before_it_begins_has_a_cause_all_the_same() -> None:
+    """The centre's clock was set back meanwhile."""
+    outage = Outage(host={"agent_restarts": 3}).nothing(600).windows(1, host={"agent_restarts": 3})
+
+    assert outage.judged(resolved_at=OPENED_AT - 1).verdict == "agent"
+
+
 def test_the_agent_hung_and_the_line_was_up_is_a_finding() -> None:
     cause = Outage().nothing(600).windows(1).judged(answered_s=580.0, unanswered_s=10.0)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent import wire
 from server import payloads, urgency
@@ -12,6 +15,19 @@ from server.mqtt import Message
 from tests.server.made import SITE, Device
 
 READINGS = wire.site_topic(SITE, "readings")
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A good message with other values in it, or with a part of its text replaced."""
+    envelope: dict[str, object] = {"sent_boot": "b", "sent_uptime_s": 5.0}
+    reading = {"boot": "b", "uptime_s": 5.0, "window_s": 60.0}
+    odd = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.just([]))
+    reading |= draw(st.dictionaries(st.sampled_from(sorted(reading)), odd))
+    envelope |= draw(st.dictionaries(st.sampled_from(sorted(envelope)), odd))
+    text = json.dumps({**envelope, "readings": draw(st.sampled_from([[], [reading], {}, [[]]]))})
+    at = draw(st.integers(0, len(text)))
+    return (text[:at] + draw(st.text(max_size=3)) + text[at:]).encode(errors="surrogatepass")
 
 
 def first(payload: bytes, topic: str = READINGS) -> bool:
@@ -60,8 +76,20 @@ def test_what_is_no_reading_goes_first(leaf: str) -> None:
 @pytest.mark.parametrize(
     "payload", [b"", b"nonsense", b"x\x9cbroken", b"{}", b'{"readings":' + 2000 * b"["]
 )
-def test_what_cannot_be_read_goes_first_and_is_refused_at_its_turn(payload: bytes) -> None:
-    assert first(payload)
+def test_what_cannot_be_read_waits(payload: bytes) -> None:
+    assert not first(payload)
+
+
+def test_a_large_message_waits_whatever_it_holds(device: Device) -> None:
+    text = zlib.decompress(device.envelope(1000.0, 10))
+    assert first(zlib.compress(text + 1000 * b" "))
+    assert not first(zlib.compress(text + 40_000 * b" "))
+
+
+@given(st.one_of(st.binary(), mutated()))
+def test_it_never_raises(payload: bytes) -> None:
+    for one in (payload, zlib.compress(payload)):
+        first(one)
 
 
 def test_a_marker_is_nobodys_and_waits_and_other_topics_are_their_own() -> None:
