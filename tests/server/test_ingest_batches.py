@@ -95,6 +95,34 @@ def test_a_batch_that_is_delivered_again_after_a_crash_makes_no_second_alert(
     assert [incident.revision for incident in centre.incidents()] == [1]
 
 
+def test_presences_that_come_again_with_all_after_them_leave_the_site_as_it_was(
+    centre: Centre,
+) -> None:
+    """What overtook others is not yet confirmed to the broker when they are lost with us."""
+    device = Device()
+    messages = [
+        says(presence("online", "first"), 1000.0),
+        device.live(1001.0),
+        says(presence("offline", "first", reason="lost"), 1010.0),
+        says(presence("online", "second"), 1012.0),
+        device.live(1061.0),
+        says(presence("online", "third"), 1065.0),
+    ]
+    centre.hears(*messages)
+    state = centre.ingest._memory.healths[SITE]
+    centre.restart()
+    again = [one._replace(received_at=1070.0) for one in messages]
+    centre.hears(*again, caught_up=False)
+    centre.ingest.absent(1066.0, 1070.5, "killed")
+    after = centre.ingest._memory.healths[SITE]
+
+    assert (after.session, after.status, after.seen) == (state.session, state.status, state.seen)
+    assert after.confirm_at is None
+    centre.hears(device.live(1121.0))
+    centre.waits(1121.0 + 60.0)
+    assert centre.incidents() == []
+
+
 def test_the_same_name_with_other_content_is_set_aside_and_the_first_stays(centre: Centre) -> None:
     device = Device()
     centre.hears(device.live(1000))
