@@ -122,7 +122,8 @@ test-313:
 	$(VENV_313)/bin/pytest -q -n 2 -m 'not slow and not needs_root' \
 	  --ignore tests/lab --ignore tests/deploy </dev/null
 
-SLOW = $(VENV)/bin/pytest --dist loadfile --no-loadscope-reorder --durations=15
+SLOW = $(VENV)/bin/pytest --durations=15
+SPREAD = --dist loadfile --no-loadscope-reorder -n 3
 
 # All its parts run, whatever failed in one.
 test-slow: TOOLS += $(TOOLS_SLOW)
@@ -130,14 +131,20 @@ test-slow: system $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory --keep-going slow-rest slow-deploy slow-fleet test-313
 
 slow-rest:
-	@$(SLOW) -n 3 -m 'slow and not guest' --ignore tests/deploy --ignore tests/truth </dev/null
+	@$(SLOW) $(SPREAD) -m 'slow and not guest' --ignore tests/deploy --ignore tests/truth </dev/null
 
 slow-deploy:
-	@$(SLOW) -n 3 -m slow tests/deploy </dev/null
+	@$(SLOW) $(SPREAD) -m slow tests/deploy </dev/null
 
-# A fleet may be starved of nothing, and the guest has a core for itself.
+# A fleet may be starved of nothing, and the guest has a core for itself. Two halves that take about as
+# long as each other; what the first says is shown when both have ended.
 slow-fleet:
-	@$(SLOW) -n 2 -m slow tests/truth tests/lab/test_wifi_guest.py </dev/null
+	@said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+	$(SLOW) -m slow tests/lab/test_wifi_guest.py tests/truth/test_realsites.py </dev/null >"$$said" 2>&1 & \
+	beside=$$!; failed=0; \
+	$(SLOW) -m slow tests/truth --ignore tests/truth/test_realsites.py </dev/null || failed=$$?; \
+	wait $$beside || failed=$$?; \
+	cat "$$said"; exit $$failed
 
 # The part of test-slow with radios in a guest kernel, alone (about 5 minutes).
 test-guest: TOOLS += $(TOOLS_SLOW)
