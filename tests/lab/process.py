@@ -91,10 +91,10 @@ class Service:
 
     def wait_for(self, *words: str, within_s: float = 30.0) -> str:
         """The first line since its last start that holds all of `words`."""
-        lines = until(
-            lambda: self.lines(*words), within_s, f"{self.name} to say {words}; it said:\n{self}"
-        )
-        return lines[0]
+        try:
+            return until(lambda: self.lines(*words), within_s, f"{self.name} to say {words}")[0]
+        except AssertionError as err:
+            raise AssertionError(f"{err}; it said:\n{self}") from None
 
     def peak_rss_mib(self) -> float:
         """The most memory that the running process has held so far."""
