@@ -137,11 +137,15 @@ slow-deploy:
 	@$(SLOW) $(SPREAD) -m slow tests/deploy </dev/null
 
 # A fleet may be starved of nothing, and the guest has a core for itself. Two halves that take about as
-# long as each other; what the first says is shown when both have ended.
+# long as each other. What runs in the background is a group of its own, so that Ctrl-C can reach it.
 slow-fleet:
 	@said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+	set -m; \
 	$(SLOW) -m slow tests/lab/test_wifi_guest.py tests/truth/test_realsites.py </dev/null >"$$said" 2>&1 & \
-	beside=$$!; failed=0; \
+	beside=$$!; set +m; \
+	trap 'kill -INT -- -$$beside 2>/dev/null || true; wait $$beside || true; cat "$$said"; exit 130' INT TERM; \
+	echo "The guest with radios and the real sites say what they have to say at the end; until then in $$said"; \
+	failed=0; \
 	$(SLOW) -m slow tests/truth --ignore tests/truth/test_realsites.py </dev/null || failed=$$?; \
 	wait $$beside || failed=$$?; \
 	cat "$$said"; exit $$failed

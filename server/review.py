@@ -11,9 +11,8 @@ Rules, in this order
     been shut down in order or its disk had failed, surer after undervoltage.
  4. The same boot with a broken grid: the *agent* was not running, where it counts its
     starts, began a new stream, or the centre saw the line up; else the *link*, less sure.
-    Nor was it running where the grid is whole and its windows lack echoes: a process that
-    hung ends its window late. Windows of a dead line in most of the gap are the *link*, though
-    a few are lacking: rule 2.
+    Nor was it running where the grid is whole and its windows lack echoes: who hung ends them
+    late. Windows of a dead line in most of the gap are the *link*, though a few are lacking.
  5. No reading since: *unknown*.
  6. What the neighbours did in the same minutes: a line that went with most of its
     ISP or backhaul is the *isp*'s, unless the fault was inside the site (carrier,
@@ -158,9 +157,12 @@ def _alone(facts: Facts) -> tuple[Cause, bool]:
     if new:
         return _new_boot(facts, min(new, key=lambda one: one.reading.uptime_s)), False
     dead = [one for one in old if _in_gap(one, facts) and far(one.reading) == "fail"]
-    ended_at = facts.resolved_at or old[-1].taken_at
-    if dead and 2 * sum(one.reading.window_s for one in dead) >= ended_at - facts.opened_at:
-        return _measured_on(facts, dead, new)
+    gap_s = (facts.resolved_at or old[-1].taken_at) - facts.opened_at
+    dead_s = sum(one.reading.window_s for one in dead)
+    if dead and 2 * dead_s >= gap_s:
+        cause, inside = _measured_on(facts, dead, new)
+        lacking = f"but no dead line in {max(0.0, gap_s - dead_s):.0f} s: windows are lacking"
+        return Cause(cause.verdict, cause.confidence, (*cause.evidence, lacking)), inside
     return _broken(facts, old, len(kept)), False
 
 

@@ -17,7 +17,7 @@ from server.mqtt import Message, Turn
 
 _FRESH_WINDOWS = 2.5
 _PEEK_BYTES = 32 << 10
-"""Once inflated. Agents send their newest reading alone, which takes one to ten KiB."""
+"""Also once inflated. Agents send their newest reading alone, which takes one to ten KiB."""
 
 
 class _Reading(Struct):
@@ -44,14 +44,15 @@ def choose(message: Message) -> Turn:
         site, leaf = wire.split_site_topic(message.topic)
     except wire.Invalid:
         return Turn(message.topic, first=True)
-    return Turn(site, first=leaf != "readings" or _fresh(message.payload))
+    small = len(message.payload) <= _PEEK_BYTES
+    return Turn(site, first=small and (leaf != "readings" or _fresh(message.payload)))
 
 
 def _fresh(payload: bytes) -> bool:
     try:
         seen = _envelope.decode(wire.plain(payload, _PEEK_BYTES))
         last = _reading.decode(seen.readings[-1])
-    except (wire.Invalid, msgspec.MsgspecError, RecursionError, IndexError):
-        return False
+    except (wire.Invalid, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError):
+        return False  # msgspec has had UnicodeDecodeError for a lone surrogate
     age_s = seen.sent_uptime_s - last.uptime_s
     return last.boot == seen.sent_boot and age_s <= _FRESH_WINDOWS * last.window_s

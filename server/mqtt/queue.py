@@ -7,23 +7,24 @@ Rules
  3. What may wait goes in the order of its arrival, at least one and at most `WAITING_AT_ONCE`
     with each batch, whose place nobody takes: so all of it goes at last.
  4. What is on behalf of nobody, such as a marker, waits until all that came before it has gone.
- 5. Who has `MOST_BEFORE` messages waiting, or in the batch, waits with the rest: nobody can keep
-    the others waiting by sending much.
+ 5. Who has `MOST_BEFORE` messages waiting, or in the batch, or more than `BEFORE_BYTES` waiting,
+    waits with the rest: nobody can keep the others waiting by sending much.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 WAITING_AT_ONCE = 100
 """Who comes first waits for as long as these take."""
-LOOKED_AT = 500
-"""Most that are looked at for one batch, so that the event loop goes on."""
+LOOKED_AT = 2000
+"""Most that are looked at for one batch: half a second of the event loop, and once for each."""
 BATCH_BYTES = 32 << 20
-"""Of payloads; a batch with more holds one further message."""
-MOST_BEFORE = 10
+"""Of payloads; a batch with more takes no further message, but for what waited longest."""
+MOST_BEFORE, BEFORE_BYTES = 10, 1 << 20
+"""Rule 5."""
 
 
 class Message(NamedTuple):
@@ -112,16 +113,20 @@ class Queue:
                 return
             one = self._new.popleft()
             whose, first = choose(one.message)
-            before = self._of.get(whose, ())
-            if first and len(before) + had[whose] < MOST_BEFORE:
-                had[whose] += len(before) + 1
-                for number in before:
+            numbers = self._of.get(whose, ())
+            if first and len(numbers) + had[whose] < MOST_BEFORE and self._light(numbers):
+                had[whose] += len(numbers) + 1
+                for number in numbers:
                     load.add(self._waiting.pop(number)[0])
                 self._of.pop(whose, None)
                 load.add(one)
             else:
                 self._waiting[one.number] = (one, whose)
                 self._of.setdefault(whose, deque()).append(one.number)
+
+    def _light(self, numbers: Iterable[int]) -> bool:
+        weights = (len(self._waiting[number][0].message.payload) for number in numbers)
+        return sum(weights) <= BEFORE_BYTES
 
     def _add_oldest(self, load: _Load, most: int) -> None:
         """At least one, however heavy what goes first was."""

@@ -73,6 +73,10 @@ def test_an_agent_that_missed_a_window_but_measured_most_of_it_was_cut_off(
     assert after(seq, 900.0, host={"agent_restarts": 1}).verdict == verdict
 
 
+def test_the_window_after_the_return_does_not_tell_of_the_gap() -> None:
+    assert after(11, 715.0, host={"agent_restarts": 1}).verdict == "agent"
+
+
 def test_the_same_boot_is_the_link_where_nothing_tells_that_the_agent_stood_still() -> None:
     for host in ({}, {"cpu_ratio": 0.1}):
         cause = after(11, 900.0, host=host)

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.mqtt import Message, Turn
-from server.mqtt.queue import BATCH_BYTES, LOOKED_AT, MOST_BEFORE, WAITING_AT_ONCE, Queue
+from server.mqtt.queue import (
+    BATCH_BYTES,
+    BEFORE_BYTES,
+    LOOKED_AT,
+    MOST_BEFORE,
+    WAITING_AT_ONCE,
+    Queue,
+)
 
 NOBODY = ""
 
@@ -55,6 +62,13 @@ def test_it_takes_along_what_came_before_it_of_the_same_site(full: Queue) -> Non
 
 def test_who_has_much_waiting_waits_behind_it(full: Queue) -> None:
     arrives(full, "a", "late", MOST_BEFORE)
+    live = arrives(full, "a", "live")
+
+    assert live[0] not in taken(full)
+
+
+def test_who_has_something_large_waiting_waits_behind_it(full: Queue) -> None:
+    full.put(1, Message("a/late", bytes(BEFORE_BYTES + 1), False, 0.0))
     live = arrives(full, "a", "live")
 
     assert live[0] not in taken(full)

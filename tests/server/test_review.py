@@ -233,7 +233,10 @@ def test_windows_that_a_busy_device_lost_at_first_do_not_hide_that_the_line_was_
     host = {"agent_restarts": 3}
     outage = Outage(host=host).nothing(lost_s).windows(10, **failing("isp", host=host))
 
-    assert outage.windows(1, host=host).judged().verdict == verdict
+    cause = outage.windows(1, host=host).judged()
+    assert cause.verdict == verdict
+    lacking = f"but no dead line in {lost_s + WINDOW_S:.0f} s: windows are lacking"
+    assert (lacking in cause.evidence) == (verdict == "link")
 
 
 def test_an_outage_that_ends_before_it_begins_has_a_cause_all_the_same() -> None:

@@ -62,6 +62,16 @@ def test_a_message_with_the_newest_reading_goes_first_and_a_backlog_waits(
     assert first(zlib.decompress(device.envelope(sent_at, *seqs))) is goes
 
 
+def test_a_large_presence_waits() -> None:
+    assert not first(b"x" * 40_000, wire.site_topic(SITE, "presence"))
+
+
+@pytest.mark.parametrize("field", ["sent_boot", "boot"])
+def test_a_lone_surrogate_waits(device: Device, field: str) -> None:
+    text = zlib.decompress(device.envelope(1000.0, 10))
+    assert not first(text.replace(f'"{field}":"boot-1"'.encode(), rf'"{field}":"\ud800"'.encode()))
+
+
 def test_readings_of_an_earlier_boot_wait(device: Device) -> None:
     device.restart("boot-2", 999.0)
 
