@@ -125,13 +125,10 @@ test-313:
 SLOW = $(VENV)/bin/pytest --durations=15
 SPREAD = --dist loadfile --no-loadscope-reorder -n 3
 
-# All its parts run, whatever failed in one. The first mostly waits: beside it an arm64 system is made,
-# emulated, for the next.
+# All its parts run, whatever failed in one.
 test-slow: TOOLS += $(TOOLS_SLOW)
 test-slow: system $(VENV)/.installed-dev
-	@set -m; nice -n 10 $(VENV)/bin/python -m tests.deploy.arm64 </dev/null & \
-	made=$$!; set +m; trap 'kill -TERM -- -$$made 2>/dev/null || true' EXIT; \
-	$(MAKE) --no-print-directory --keep-going slow-rest slow-deploy slow-fleet test-313
+	@$(MAKE) --no-print-directory --keep-going slow-rest slow-deploy slow-fleet test-313
 
 slow-rest:
 	@$(SLOW) $(SPREAD) -m 'slow and not guest' --ignore tests/deploy --ignore tests/truth </dev/null

@@ -78,12 +78,8 @@ def missing() -> list[str]:
 
 def vendor_image(file: Path) -> None:
     """What a vendor ships: nobody's keys, names or network."""
-    sh("cp", "--sparse=always", str(_made_once()), str(file))
-
-
-def _made_once() -> Path:
-    image = CACHE / "arm64.img"
     with making("arm64"):
+        image = CACHE / "arm64.img"
         if not image.exists():
             unfinished = CACHE / "arm64.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -96,7 +92,7 @@ def _made_once() -> Path:
             partitioned(made, root, boot_mb=BOOT_MB, root_mb=ROOT_MB, boot_files=boot_files)
             made.rename(image)
             shutil.rmtree(unfinished)
-    return image
+        sh("cp", "--sparse=always", str(image), str(file))
 
 
 def _system(root: Path) -> Path:
@@ -244,8 +240,3 @@ class Board(Machine):
         """The end of what it wrote to its console, for a test that failed."""
         console = (self._folder / "console").read_text(errors="replace")
         return f"--- {self.name} ---\n" + "\n".join(console.splitlines()[-lines:])
-
-
-if __name__ == "__main__":  # `make test-slow` begins with it beside tests that mostly wait
-    if os.geteuid() == 0 and not missing():
-        _made_once()
