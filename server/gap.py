@@ -1,4 +1,4 @@
-"""What the windows of a gap show of it: silences, echoes that are lacking, the device. Pure."""
+"""What the windows of a gap show of it: silences inside them, and echoes that are lacking. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, UnsetType
 
-from agent.wire import ECHO_RUNGS, EchoRung, Host, Reading, Rung
+from agent.wire import ECHO_RUNGS, EchoRung, Reading, Rung
 
 RUNG_TEXTS = {
     "carrier": "carrier lost: the cable or the port at the site",
@@ -17,8 +17,6 @@ RUNG_TEXTS = {
 }
 _FAR: tuple[EchoRung, ...] = ("domestic", "world")
 HUNG_LEAST_S = 15.0
-_WITNESS_LEAST_S = 20.0
-_ALL_THROUGH_RATIO = 0.8
 _SPREAD_RATIO = 0.25
 """Windows differ by so much in their echoes, whose times are random."""
 
@@ -66,19 +64,3 @@ def _echoes_a_second(reading: Reading) -> float:
     rungs = (getattr(reading.ping, rung) for rung in ECHO_RUNGS)
     sent = [one.sent for one in rungs if one is not UNSET and one.sent is not UNSET]
     return max(sent, default=0) / reading.window_s
-
-
-def host_of(reading: Reading) -> Host:
-    """What the reading tells of the device; all of it unset where it tells nothing."""
-    return Host() if reading.host is UNSET else reading.host
-
-
-def rose(was: object, now: object) -> bool:
-    """Whether a count, where it is told both times, is higher now."""
-    return isinstance(was, int) and isinstance(now, int) and now > was
-
-
-def all_through(this_s: float, other_s: float) -> bool:
-    """Whether the centre's own echoes saw the one long enough, and the other hardly."""
-    seen_s = this_s + other_s
-    return seen_s >= _WITNESS_LEAST_S and this_s >= _ALL_THROUGH_RATIO * seen_s

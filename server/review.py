@@ -11,8 +11,9 @@ Rules, in this order
     been shut down in order or its disk had failed, surer after undervoltage.
  4. The same boot with a broken grid: the *agent* was not running, where it counts its
     starts, began a new stream, or the centre saw the line up; else the *link*, less sure.
-    Nor was it running where the grid is whole and its windows lack echoes: who hung ends them
-    late. Windows of a dead line in most of the gap are the *link*, though a few are lacking.
+    Nor was it running where the grid is whole and its windows lack echoes: a process that
+    hung ends its window late. Windows of a dead line in at least half of the gap are the
+    *link*, though a few are lacking.
  5. No reading since: *unknown*.
  6. What the neighbours did in the same minutes: a line that went with most of its
     ISP or backhaul is the *isp*'s, unless the fault was inside the site (carrier,
@@ -31,7 +32,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from agent.wire import Reading
+from agent.wire import Host, Reading
 from server.causes import (
     NOT_DOWN,
     STARTS_UNTOLD,
@@ -41,21 +42,10 @@ from server.causes import (
     shortened,
     silences,
 )
-from server.gap import (
-    HUNG_LEAST_S,
-    RUNG_TEXTS,
-    all_through,
-    far,
-    fell_silent,
-    host_of,
-    lowest,
-    rose,
-    stood_still_s,
-)
+from server.gap import HUNG_LEAST_S, RUNG_TEXTS, far, fell_silent, lowest, stood_still_s
 from server.model import Cause
+from server.others import Beside, all_through, with_neighbours, with_witness
 
-_BESIDE = {"isp": "isp", "backhaul": "isp", "power_area": "power", "district": "power"}
-"""What a dimension that sites share says of the cause."""
 _WORTH_CONFIDENCE = 0.05
 _AT_FIRST = 3
 """Windows at the beginning of a gap: a line that is dead in them made it. That domestic answers
@@ -69,14 +59,6 @@ class Told(NamedTuple):
     stream: str
     taken_at: float
     reading: Reading
-
-
-class Beside(NamedTuple):
-    """What those did, in the same minutes, that share a value with the site, itself included."""
-
-    dimension: str  # such as "isp telkom"
-    gone: int
-    lived: int  # before, those that went included
 
 
 class Facts(NamedTuple):
@@ -124,8 +106,8 @@ def judge(facts: Facts) -> Cause:
     cause, inside = _alone(facts)
     left_unheard = facts.resolved_at is not None and not facts.after
     if not inside and not left_unheard:
-        cause = _with_neighbours(cause, facts.beside)
-    return _with_witness(cause, facts)
+        cause = with_neighbours(cause, facts.beside)
+    return with_witness(cause, facts.answered_s, facts.unanswered_s)
 
 
 def _alone(facts: Facts) -> tuple[Cause, bool]:
@@ -225,7 +207,7 @@ def _new_boot(facts: Facts, first: Told) -> Cause:
     gone_s = began_at - facts.opened_at
     told = [f"new boot, begun {max(0.0, gone_s):.0f} s after the last sign of life"]
     confidence = 0.85
-    was, now = host_of(facts.before.reading), host_of(first.reading)
+    was, now = _host(facts.before.reading), _host(first.reading)
     if now.last_shutdown_clean is True:
         confidence = 0.5
         told.append("but the agent had ended in order: somebody shut it down, or a battery did")
@@ -235,10 +217,18 @@ def _new_boot(facts: Facts, first: Told) -> Cause:
     if was.undervoltage is True or was.undervoltage_seen is True:
         confidence = max(confidence, 0.9)
         told.append("undervoltage before")
-    if was.storage_read_only is True or rose(was.storage_errors, now.storage_errors):
+    if was.storage_read_only is True or _rose(was.storage_errors, now.storage_errors):
         confidence = min(confidence, 0.6)
         told.append("the device's disk had failed: it may have ended by itself")
     return Cause("power", confidence, tuple(told))
+
+
+def _host(reading: Reading) -> Host:
+    return Host() if reading.host is UNSET else reading.host
+
+
+def _rose(was: object, now: object) -> bool:
+    return isinstance(was, int) and isinstance(now, int) and now > was
 
 
 def _broken(facts: Facts, old: list[Told], kept: int) -> Cause:
@@ -248,8 +238,8 @@ def _broken(facts: Facts, old: list[Told], kept: int) -> Cause:
     last = old[kept - 1].reading if kept else before
     lost_s = back.reading.uptime_s - last.uptime_s - back.reading.window_s
     told = [f"same boot, but {lost_s:.0f} s were not measured"]
-    was, now = host_of(before).agent_restarts, host_of(back.reading).agent_restarts
-    if rose(was, now):
+    was, now = _host(before).agent_restarts, _host(back.reading).agent_restarts
+    if _rose(was, now):
         told.append("the agent was started anew")
     elif isinstance(was, int) and was == now:
         told.append("the agent was not started anew: it hung, or was held")
@@ -260,41 +250,3 @@ def _broken(facts: Facts, old: list[Told], kept: int) -> Cause:
     if counts_starts(back.reading) or all_through(facts.answered_s, facts.unanswered_s):
         return Cause("agent", 0.8, tuple(told))
     return Cause("link", 0.6, (*told, STARTS_UNTOLD))
-
-
-def _with_neighbours(cause: Cause, beside: Sequence[Beside]) -> Cause:
-    """Rule 6."""
-    went = [one for one in beside if one.gone >= 3 and 2 * one.gone >= one.lived]
-    for one in sorted(went, key=lambda one: (one.gone - one.lived, -one.gone)):
-        points_to = _BESIDE.get(one.dimension.partition(" ")[0])
-        text = f"{one.gone} of {one.lived} sites of {one.dimension} went in the same minutes"
-        if cause.verdict == "link" and points_to == "isp":
-            return Cause("isp", max(cause.confidence, 0.9), (*cause.evidence, text))
-        if cause.verdict == "power" and points_to == "power":
-            return Cause("power", max(cause.confidence, 0.95), (*cause.evidence, text))
-        if cause.verdict == "unknown" and points_to and not one.dimension.startswith("district"):
-            return Cause(points_to, 0.6, (*cause.evidence, text))
-    alone = [one for one in beside if one.gone == 1 < one.lived]
-    if cause.verdict in ("link", "power") and alone and not went:
-        names = ", ".join(one.dimension for one in alone)
-        return Cause(cause.verdict, cause.confidence, (*cause.evidence, f"no other of {names}"))
-    return cause
-
-
-def _with_witness(cause: Cause, facts: Facts) -> Cause:
-    """Rule 7."""
-    if all_through(facts.answered_s, facts.unanswered_s):
-        text = f"the centre's echoes were answered for {facts.answered_s:.0f} s of the gap"
-        if cause.verdict == "agent":
-            return Cause("agent", 0.95, (*cause.evidence, f"the line was up: {text}"))
-        if cause.verdict == "unknown":
-            told = f"the line was up, the agent or its device hung: {text}"
-            return Cause("agent", 0.7, (*cause.evidence, told))
-        confidence = min(cause.confidence, 0.6)
-        return Cause(cause.verdict, confidence, (*cause.evidence, f"but {text}"))
-    if all_through(facts.unanswered_s, facts.answered_s):
-        text = f"the centre's echoes were not answered for {facts.unanswered_s:.0f} s of the gap"
-        if cause.verdict == "agent":
-            return Cause("agent", min(cause.confidence, 0.6), (*cause.evidence, f"but {text}"))
-        return Cause(cause.verdict, cause.confidence, (*cause.evidence, text))
-    return cause

@@ -126,8 +126,8 @@ class Session:
     async def _receive(self) -> None:
         while True:
             # In order until we are caught up: what waited for us is told by what came before it.
-            first = urgency.choose if self._caught_up else None
-            batch = await self._link.next_batch(BATCH, choose=first)
+            choose = urgency.choose if self._caught_up else None
+            batch = await self._link.next_batch(BATCH, choose=choose)
             await self._commit(batch.messages)
             self._link.acknowledge(batch)
 

@@ -24,7 +24,8 @@ from agent.wire import decode_reading
 from server import causes, lasting, review, terms, timeline
 from server.draft import Draft
 from server.model import Cause, Incident, Kind, Site, Witnessed
-from server.review import Beside, Facts, Told
+from server.others import Beside
+from server.review import Facts, Told
 from server.store import Store, Unsettled
 from server.timeline import Span
 

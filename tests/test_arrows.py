@@ -82,7 +82,10 @@ ALLOWED: dict[str, set[str]] = {
     "server.groups": {"server.fits", "server.model"},
     "server.grouping": {"server.groups", "server.fits", "server.causes", "server.model"},
     "server.gap": {"agent.wire"},
-    "server.review": {"server.causes", "server.gap", "server.model", "agent.wire"},
+    "server.others": {"server.model"},
+    "server.review": {
+        *("server.causes", "server.gap", "server.model", "server.others", "agent.wire"),
+    },
     "server.untried": {"agent.wire"},
     "server.access_points": {"server.untried", "agent.wire"},
     "server.troubles": {"server.events", "server.untried", "server.model", "agent.wire"},
@@ -142,8 +145,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.lasting": {"server.model"},
     "server.settle": {
-        *("server.causes", "server.draft", "server.lasting", "server.review", "server.store"),
-        *("server.terms", "server.timeline", "server.model", "agent.wire"),
+        *("server.causes", "server.draft", "server.lasting", "server.others", "server.review"),
+        *("server.store", "server.terms", "server.timeline", "server.model", "agent.wire"),
     },
     "server.remarks": {"server.draft", "server.notes", "server.store"},
     "server.intake": {
@@ -224,7 +227,7 @@ PURE = (
     *("server.model", "server.health", "server.causes", "server.troubles", "server.sla"),
     *("server.notes", "server.edges", "server.statement", "server.periods", "server.online"),
     *("server.fits", "server.groups", "server.grouping", "server.review", "server.timeline"),
-    *("server.voice", "server.untried", "server.urgency", "server.mqtt.queue"),
+    *("server.voice", "server.untried", "server.urgency", "server.mqtt.queue", "server.others"),
     *("server.seqset", "server.resend", "server.clock", "server.history", "server.payloads"),
     *("server.dates", "server.sheet", "server.terms", "server.registry"),
     *("server.maintenance", "server.rules", "server.contracts", "server.replay"),

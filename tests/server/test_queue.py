@@ -122,16 +122,6 @@ def test_a_few_are_handed_out_as_they_came() -> None:
     assert taken(queue) == numbers
 
 
-def test_a_marker_comes_when_all_before_it_has_gone(full: Queue) -> None:
-    (marker,) = arrives(full, NOBODY, "marker")
-    seen: list[int] = []
-    while marker not in seen:
-        arrives(full, "a", "live", 20)
-        seen += taken(full)
-
-    assert set(range(1, marker)) <= set(seen[: seen.index(marker)])
-
-
 def test_a_flood_is_looked_at_in_parts() -> None:
     queue = Queue()
     for number in range(LOOKED_AT):

@@ -10,7 +10,8 @@ import pytest
 from agent import wire
 from server import causes, review
 from server.model import Cause
-from server.review import Beside, Facts, Told
+from server.others import Beside
+from server.review import Facts, Told
 from tests.server.made import Device, identity
 
 WINDOW_S = 60.0

@@ -49,7 +49,7 @@ _ONE_DROPPED = Fault(
 )
 _ALL_LINK = Fault(
     "server/review.py",
-    "    return _with_witness(cause, facts)\n",
+    "    return with_witness(cause, facts.answered_s, facts.unanswered_s)\n",
     '    return Cause("link", 0.9, ("it is always the link",))\n',
     (),
 )
