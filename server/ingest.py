@@ -209,10 +209,6 @@ class Ingest:
                 self._store.post(topic, b"")
         return len(wrong)
 
-    def alive_at(self) -> float | None:
-        """When ingest last said that it lives, before this start."""
-        return self._store.alive_at()
-
     def refresh_registry(self, now: float) -> int:
         """Take over what the registry's commands changed, or what becomes valid by now.
 

@@ -18,7 +18,7 @@ from server.config import Config, ConfigError
 from server.ingest import Ingest
 from server.resend import Holes
 from server.session import Session
-from server.store import StoreError, open_store
+from server.store import Store, StoreError, open_store
 
 _TOPICS = (
     f"{PREFIX}/sites/+/readings",
@@ -67,6 +67,20 @@ def _spare_collector() -> None:
     gc.set_threshold(100_000, 50, 50)
 
 
+def last_alive(store: Store, now: float) -> float:
+    """When ingest last said that it lives, before this start; a first start says so as of `now`.
+
+    For it may end before its first tick, and what it heard until then would be judged by the
+    next as though nobody had been away.
+    """
+    said_at = store.alive_at()
+    if said_at is not None:
+        return said_at
+    with store.transaction():
+        store.set_alive_at(now)
+    return now
+
+
 class Service:
     """Ingest with its store, over all its connections."""
 
@@ -79,7 +93,7 @@ class Service:
         self._ingest.sees(caught_up=False)
         self._ingest.refresh_registry(time.time())
         _spare_collector()
-        self._blind_since = self._ingest.alive_at()
+        self._blind_since = last_alive(self._store, time.time())
         self._holes = Holes()
         for row in self._store.holed_streams():  # left by the process before this one
             self._holes.note(row.site, row.stream, row.seqs.gap(), time.monotonic())

@@ -53,7 +53,7 @@ class Session:
         ingest: what commits.
         worker: the thread that the store belongs to.
         holes: what is missing, and when it was asked for; outlives the connection.
-        blind_since: our own absence began then; None where there was none.
+        blind_since: our own absence began then.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Session:
         ingest: Ingest,
         worker: Executor,
         holes: Holes,
-        blind_since: float | None,
+        blind_since: float,
     ) -> None:
         self._link = link
         self._ingest = ingest
@@ -183,10 +183,8 @@ class Session:
 
     async def _catch_up(self, now: float, reason: str) -> None:
         since = self._blind_since
-        if since is not None:
-            await self._retried(lambda: self._ingest.absent(since, now, reason))
-            log.info("caught up after %.1f s", now - since)
-        self._blind_since = None
+        await self._retried(lambda: self._ingest.absent(since, now, reason))
+        log.info("caught up after %.1f s", now - since)
         await self._look(caught_up=True)
 
     async def _look(self, *, caught_up: bool) -> None:

@@ -95,8 +95,9 @@ def _interrupt(
 ) -> float:
     """Interrupt the broker, wait until all are back and every rash verdict would be out."""
     at = time.time()
+    before = len(city.ingest.lines("caught up after"))
     interrupt()
-    city.ingest.wait_for("caught up after")
+    until(lambda: len(city.ingest.lines("caught up after")) > before, 30, "ingest to catch up")
     _reached(observer, back, at + LATE_S / 2, 60)
     rash_at = at + LATE_S + CONFIRM_S + 2
     until(lambda: time.time() > rash_at, 60, "the time for a false alert")

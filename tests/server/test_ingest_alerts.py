@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from agent import wire
+from server.main import last_alive
 from server.model import Kind, Maintenance, Site
 from tests.server.centre import RETAIN_S, Centre, home
 from tests.server.made import MINE, OTHER, SITE, Device, identity, presence, says
@@ -345,11 +346,18 @@ def test_the_end_of_what_was_told_before_is_told_before_we_are_caught_up(centre:
 
 
 def test_the_sign_of_our_own_life_is_what_was_proven(centre: Centre) -> None:
-    assert centre.ingest.alive_at() is None
     centre.ingest.tick(1010, proven_at=1005)
     centre.restart()
 
-    assert centre.ingest.alive_at() == 1005
+    assert last_alive(centre.store, 2000) == 1005
+
+
+def test_a_first_start_that_ends_before_its_first_tick_was_there(centre: Centre) -> None:
+    """So what came after it is an absence of ours, and no silence of a site."""
+    assert last_alive(centre.store, 1000) == 1000
+    centre.restart()
+
+    assert last_alive(centre.store, 2000) == 1000
 
 
 def test_what_should_stand_is_what_stands(centre: Centre) -> None:
