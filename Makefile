@@ -23,7 +23,7 @@ TOOLS := mosquitto=mosquitto mosquitto_sub=mosquitto-clients ip=iproute2 nft=nft
 # a clock that is wrong (g++, since it brings gcc with the headers).
 TOOLS_SLOW := qemu-aarch64-static=qemu-user-static qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm \
               mcopy=mtools hostapd=hostapd wpa_supplicant=wpasupplicant \
-              systemd-nspawn=systemd-container debootstrap=debootstrap ssh-keygen=openssh-client \
+              systemd-nspawn=systemd-container mmdebstrap=mmdebstrap arch-test=arch-test ssh-keygen=openssh-client \
               g++=g++ iperf3=iperf3 iw=iw busybox=busybox-static depmod=kmod dnsmasq=dnsmasq-base
 
 # The first interpreter that really runs (a pyenv shim may not) and is new enough.

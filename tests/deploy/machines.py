@@ -1,6 +1,6 @@
 """Machines for tests of the playbooks: Debian booted by systemd, each in its own namespace.
 
-A root file system is made once (debootstrap, kept in the cache folder); each machine is an overlay
+A root file system is made once (mmdebstrap, kept in the cache folder); each machine is an overlay
 on it, booted by systemd-nspawn as PID 1 and reached by ssh from the controller's namespace.
 """
 
@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +47,15 @@ def making(what: str) -> Iterator[None]:
         yield
 
 
+def debian(root: Path, packages: Iterable[str], *options: str) -> list[str]:
+    """The command that makes a root file system of Debian 12."""
+    return [
+        *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
+        *("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", *options),
+        *(f"--include={','.join(('usr-is-merged', *packages))}", "bookworm", str(root)),
+    ]
+
+
 def root_file_system() -> Path:
     """Debian 12 with what a fresh machine has, and the broker's packages; made once."""
     # By what is in it: one that was made of another list is of no use.
@@ -58,11 +67,10 @@ def root_file_system() -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         done = subprocess.run(
             # In mounts of its own: one that is cut off leaves no /proc in there.
-            ["unshare", "--mount", "debootstrap", "--variant=minbase",
-             f"--include={','.join(_PACKAGES)}", "bookworm", str(unfinished)],
+            ["unshare", "--mount", *debian(unfinished, _PACKAGES)],
             capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-2000:]
+        assert done.returncode == 0, done.stderr[-2000:]
         unfinished.rename(root)
     return root
 

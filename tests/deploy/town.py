@@ -25,7 +25,7 @@ _ANSIBLE = _ROOT / "deploy" / "ansible"
 _BUILT_FROM = (
     "agent", "server", "setup.cfg", "pyproject.toml", "constraints.txt", "README.md", "LICENSE",
 )  # fmt: skip
-_PROGRAMS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap"}
+_PROGRAMS = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap"}
 """What it needs of this machine, which `make test-slow` brings; and Debian's packages."""
 _CUT_OFF_S = 180.0
 SITES = ("bitung-0001", "bitung-0002")
