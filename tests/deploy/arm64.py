@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.deploy.images import from_boot, partitioned
-from tests.deploy.machines import CACHE, Machine, debian, making
+from tests.deploy.machines import CACHE, Machine, debian, kept, making
 from tests.lab.apt import arm64_apt
 from tests.lab.net import Namespace, sh
 from tests.lab.wifi.machine import cpio
@@ -77,12 +77,12 @@ def missing() -> list[str]:
 def vendor_image(file: Path) -> None:
     """What a vendor ships: nobody's keys, names or network."""
     with making("arm64"):
-        image = CACHE / "arm64.img"
+        image = kept("arm64.img", _made_by(CACHE))
         if not image.exists():
             unfinished = CACHE / "arm64.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
-            root = CACHE / "bookworm-arm64"
+            root = kept("bookworm-arm64", _made_by(CACHE))
             if not root.exists():
                 _system(unfinished / "root").rename(root)
             made = unfinished / "arm64.img"
@@ -93,12 +93,15 @@ def vendor_image(file: Path) -> None:
         sh("cp", "--sparse=always", str(image), str(file))
 
 
+def _made_by(root: Path) -> list[str]:
+    small = [f"--dpkgopt={option}" for option in _SMALL]
+    return debian(root, _SYSTEM, "--architectures=arm64", *small)
+
+
 def _system(root: Path) -> Path:
     """Debian 12 for arm64, its packages configured by their own scripts."""
-    small = [f"--dpkgopt={option}" for option in _SMALL]
-    command = debian(root, _SYSTEM, "--architectures=arm64", *small)
     process = subprocess.Popen(
-        ["unshare", "--user", "--mount", "sh", "-euc", _FOREIGN, "sh", *command],
+        ["unshare", "--user", "--mount", "sh", "-euc", _FOREIGN, "sh", *_made_by(root)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdin is not None

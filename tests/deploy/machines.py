@@ -56,10 +56,14 @@ def debian(root: Path, packages: Iterable[str], *options: str) -> list[str]:
     ]
 
 
+def kept(what: str, how: Iterable[str]) -> Path:
+    """Where it is kept, by how it was made: what was made in another way is of no use."""
+    return CACHE / f"{what}-{hashlib.sha256(' '.join(how).encode()).hexdigest()[:8]}"
+
+
 def root_file_system() -> Path:
     """Debian 12 with what a fresh machine has, and the broker's packages; made once."""
-    # By what is in it: one that was made of another list is of no use.
-    root = CACHE / f"bookworm-{hashlib.sha256(' '.join(_PACKAGES).encode()).hexdigest()[:8]}"
+    root = kept("bookworm", debian(CACHE, _PACKAGES))
     with making("bookworm"):
         if root.exists():
             return root

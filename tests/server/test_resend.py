@@ -212,6 +212,7 @@ def test_a_hole_that_stood_when_ingest_ended_is_asked_for_by_the_next_once_it_is
 
     service = main.Service(config.Config(store=config.StoreConfig(url=centre.url)))
     now_s = time.monotonic()
+    assert service._store.alive_at() == service._blind_since, "a first start leaves its trace"
     assert service._holes.due(now_s + 60, proven_s=0.0) == []
     assert service._holes.due(now_s + 60, now_s + 60) == [Ask(SITE, holed.stream, 3, 5)]
     service._store.close()
