@@ -29,6 +29,8 @@ _WHOLE = 10
 _AWAY_ROUNDS = 2.5
 """After so many rounds without one of ours nothing is known of the time between."""
 _ROUND_MOST_S = 300.0
+_TRIES = 2
+"""To each address, where it is silent."""
 _PACE_MS = 1
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ def look(watch: Watch, results: Mapping[str, bool], now: float, every_s: float) 
         results: for each site whether its address answered; a site that is not
             there gave no result, and its span ends with the last round.
         now: when the round began.
-        every_s: how often there is a round.
+        every_s: how often there is a round, at least.
     """
     was_away = now - watch.looked_at > _AWAY_ROUNDS * every_s
     known = {} if was_away else watch.spans
@@ -103,7 +105,8 @@ def ping(addresses: Iterable[str], timeout_s: float) -> dict[str, bool]:
     targets = sorted(set(addresses))
     if not targets:
         return {}
-    command = ["fping", "-r", "1", "-B", "1", "-i", str(_PACE_MS), "-t", f"{timeout_s * 1000:.0f}"]
+    retries, timeout_ms = str(_TRIES - 1), f"{timeout_s * 1000:.0f}"
+    command = ["fping", "-r", retries, "-B", "1", "-i", str(_PACE_MS), "-t", timeout_ms]
     try:
         done = subprocess.run(
             command,
@@ -153,7 +156,9 @@ class Witness:
         results = {
             site.id: answers[site.address] for site in self._sites if site.address in answers
         }
-        change = look(self._watch, results, now, self._settings.every_s)
+        # A round in which somebody is silent may take longer than from one to the next.
+        apart_s = max(self._settings.every_s, _TRIES * self._settings.timeout_s)
+        change = look(self._watch, results, now, apart_s)
         with self._store.transaction():
             if not self._begun:  # spans of an earlier process
                 self._store.end_witnessed(self._watch.looked_at)

@@ -118,6 +118,17 @@ def test_registered_sites_with_an_address_are_pinged(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.needs_root
+def test_rounds_that_take_longer_than_from_one_to_the_next_are_no_absence(tmp_path: Path) -> None:
+    """Where an address is silent, a round is two tries of `timeout_s` each."""
+    centre = Centre(tmp_path, SITES[0])
+    one = witness.Witness(centre.store, WitnessConfig(every_s=1.0, timeout_s=1.0))
+    one.round(1000.0)
+    one.round(1004.0)
+
+    assert kept(centre.store) == [(1000, 1004, True)]
+
+
 def test_a_witness_without_fping_says_so_once_and_harms_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
