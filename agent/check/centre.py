@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -177,8 +178,16 @@ def _protocol(state: str) -> str:
 def _unconnected(config: Config, text: str) -> list[Row]:
     rows = reach(config.mqtt)
     if rows[-1].status != "fail":
-        rows.append(login_failed(text, config.mqtt.username or config.site))
+        rows = _after_login(rows, text, config)
     return [*rows, *(skipped(name, "needs_connection") for name in _STEPS[len(rows) :])]
+
+
+def _after_login(rows: list[Row], text: str, config: Config) -> list[Row]:
+    """With what a login did not work by; an alert that came late belongs to TLS all the same."""
+    for alert, told in _ALERTS.items():
+        if re.search(rf"ALERT_{alert}\b", text):
+            return [*rows[:-1], failed("broker_tls", told, detail=text)]
+    return [*rows, login_failed(text, config.mqtt.username or config.site)]
 
 
 def login_failed(text: str, user: str) -> Row:
@@ -212,11 +221,11 @@ def alone(config: Config) -> list[Row]:
     """All steps by ourselves; without a will or presence of ours."""
     rows = reach(config.mqtt)
     if rows[-1].status != "fail":
-        rows += _login_and_echo(config)
+        rows = _login_and_echo(rows, config)
     return [*rows, *(skipped(name, "needs_connection") for name in _STEPS[len(rows) :])]
 
 
-def _login_and_echo(config: Config) -> list[Row]:
+def _login_and_echo(rows: list[Row], config: Config) -> list[Row]:
     asked = str(uuid.uuid4())
     answers: list[str] = []
 
@@ -228,9 +237,9 @@ def _login_and_echo(config: Config) -> list[Row]:
     try:
         connection, protocol = _login(config, receive)
     except BrokerError as err:
-        return [login_failed(str(err), config.mqtt.username or config.site)]
+        return _after_login(rows, str(err), config)
     except ConfigError as err:
-        return [failed("broker", "login_files", detail=str(err))]
+        return [*rows, failed("broker", "login_files", detail=str(err))]
     took_s: float | None = None
     try:
         connection.subscribe()
@@ -246,11 +255,11 @@ def _login_and_echo(config: Config) -> list[Row]:
         if asked in answers:
             took_s = time.monotonic() - begun_s
         if took_s is None and not connection.alive:
-            return [failed("broker", "login_lost", detail=connection.why_lost or "-")]
+            return [*rows, failed("broker", "login_lost", detail=connection.why_lost or "-")]
     finally:
         connection.close()
     accepted = passed("broker", "login_accepted", detail=f"MQTT {protocol}")
-    return [accepted, *_heard(took_s, connection.refused)]
+    return [*rows, accepted, *_heard(took_s, connection.refused)]
 
 
 def _login(

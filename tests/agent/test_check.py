@@ -17,13 +17,15 @@ import pytest
 
 import agent
 from agent import clock, local, wire
-from agent.check import certificate, device, network, services, show, trying
+from agent.check import centre, certificate, device, network, services, show, trying
 from agent.check.network import Interface, Machine
 from agent.check.rows import CODES, Row, absent, decode, encode, failed, passed, skipped
 from agent.check.show import Language, Texts
 from agent.config import load
 from agent.measured import Outcome
 from agent.probes.route import Route
+from tests.lab.broker import Broker
+from tests.lab.city import toml
 from tests.lab.pki import Authority
 
 SITE = "bitung-0123"
@@ -452,3 +454,17 @@ def test_a_rung_that_answers_over_ipv6_alone_is_ok(tmp_path: Path) -> None:
         rows = {row.name: row for row in network.rungs(load(file).targets, reading, {})}
         assert rows["world"].status == status
         assert rows["gateway"].status == "absent"
+
+
+def test_an_alert_that_comes_only_after_the_login_belongs_to_tls(
+    tls_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS 1.3 the broker judges our certificate once the handshake is over for us."""
+    own = Authority(tmp_path / "another", name="Another CA").client(SITE)
+    mqtt = {**tls_broker.settings(SITE), "cert_file": str(own.cert), "key_file": str(own.key)}
+    file = tmp_path / "agent.toml"
+    file.write_text(toml({"site": SITE}, {"mqtt": mqtt}))
+    monkeypatch.setattr(centre, "_REFUSAL_S", 1e-6)
+    rows = {row.name: row for row in centre.alone(load(file))}
+    assert (rows["broker_tls"].status, rows["broker_tls"].told) == ("fail", "tls_ours_untrusted")
+    assert {rows[name].status for name in ("broker", "topics", "echo")} == {"skipped"}
