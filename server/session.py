@@ -73,6 +73,8 @@ class Session:
         self._acks: dict[tuple[str, str], Progress] = {}
         self._markers: dict[str, tuple[float, float]] = {}  # when sent, by both clocks
         self._caught_up = False
+        self._failing = 0  # loops that wait for the store
+        self._failures: set[str] = set()  # told of it
         self._stood: list[str] = []
         self.proven_at = 0.0
         """Everything that reached the broker until then has been taken in."""
@@ -107,19 +109,27 @@ class Session:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _retried(self, work: Callable[[], T]) -> T:
-        """Do `work` on the store, again until it succeeds: nothing is lost meanwhile."""
-        failed = ""
+        """Do `work` on the store, again until it succeeds: nothing is lost meanwhile.
+
+        Several loops may wait for it; what fails is told once, and so is that it is over.
+        """
+        fails = False
         while True:
             try:
                 done = await self._off(work)
             except StoreError as err:
-                if str(err) != failed:
-                    failed = str(err)
-                    log.error("%s; trying again every %.0f s, nothing is lost", failed, _RETRY_S)
-                notify.systemd(f"STATUS={failed}")
+                text = str(err)
+                self._failing += not fails
+                fails = True
+                if text not in self._failures:
+                    self._failures.add(text)
+                    log.error("%s; trying again every %.0f s, nothing is lost", text, _RETRY_S)
+                notify.systemd(f"STATUS={text}")
                 await asyncio.sleep(_RETRY_S)
             else:
-                if failed:
+                self._failing -= fails
+                if fails and not self._failing:
+                    self._failures.clear()
                     log.warning("the store works again")
                 return done
 
