@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,6 +125,37 @@ def test_a_release_is_at_fault_where_the_centre_answers_twice_and_confirms_nothi
     assert said in (tmp_path / "verdict.json").read_text()
     assert went == ([] if confirmed else ["0.1.0"])
     assert not (tmp_path / "record.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("starts_s", "proves_s", "said"),
+    [
+        (4, 9, "0.2.0 proved itself after 9 s"),
+        (4, 10, "0.2.0 finished no window; 0.1.0 runs again"),
+        (6, 8, "0.2.0 was not started: the play was cut off; 0.1.0 runs again"),
+    ],
+)
+def test_the_time_begins_anew_as_the_release_first_runs(
+    tmp_path: Path, starts_s: int, proves_s: int, said: str
+) -> None:
+    trial = runpy.run_path(str(_TRIAL))
+    passed_s = 0
+
+    def sleep(_: float) -> None:
+        nonlocal passed_s
+        passed_s += 1
+
+    def agent() -> object:
+        status = "connected; the centre confirms" if passed_s >= proves_s else ""
+        return trial["Agent"]("active", "", status, _NEW if passed_s >= starts_s else _OLD)
+
+    trial["_watch"].__globals__.update(
+        _RECORD=tmp_path / "record.json", _VERDICT=tmp_path / "verdict.json", _agent=agent,
+        _go_back=lambda _: None, time=SimpleNamespace(monotonic=lambda: passed_s, sleep=sleep),
+    )  # fmt: skip
+    trial["_write"](tmp_path / "record.json", {"old": "0.1.0", "new": "0.2.0", "within_s": 5})
+    assert trial["_watch"]() == 0
+    assert json.loads((tmp_path / "verdict.json").read_text())["said"] == said
 
 
 @pytest.mark.needs_root

@@ -8,7 +8,8 @@ Rules
  1. Proved: the agent that runs is of VERSION, and its status tells of a finished window, of a
     broker that it is connected to, and of a centre that confirms what it sends. The agent says so
     itself, and only then. (A release from before that word says nothing of the centre.)
- 2. Whatever keeps it from that (a crash, silence, a play that was cut off before `current` moved
+ 2. The time begins anew as the release first runs: a play over a slow line takes none of it.
+    Whatever keeps it from that (a crash, silence, a play that was cut off before `current` moved
     or before the restart) ends in the old release, with the unit and configuration that it had.
  3. A power cut changes nothing of that: the unit begins anew at boot, and a way back that was
     begun is gone to its end.
@@ -135,9 +136,12 @@ def _watch() -> int:
     if record is None:
         return 0
     armed_s = begun_s = time.monotonic()
-    limit_s, answered = record.within_s, False
+    limit_s, answered, started = record.within_s, False, False
     while not record.why:
-        why = missing(record.new, _agent())
+        agent = _agent()
+        if not started and agent.program.startswith(f"{_OPT}/{record.new}/"):
+            started, begun_s = True, time.monotonic()
+        why = missing(record.new, agent)
         if not why:
             took_s = time.monotonic() - armed_s
             _end(record, proved=True, said=f"{record.new} proved itself after {took_s:.0f} s")
