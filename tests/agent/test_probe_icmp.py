@@ -289,7 +289,7 @@ def test_a_wrong_answer_does_not_count(lone: Namespace, what: str, group_range: 
 
 
 @pytest.mark.needs_root
-@pytest.mark.parametrize(("one_way_ms", "answered"), [(950, True), (1050, False)])
+@pytest.mark.parametrize(("one_way_ms", "answered"), [(900, True), (1050, False)])
 def test_an_answer_counts_until_two_seconds_have_passed(one_way_ms: int, answered: bool) -> None:
     with (
         Namespace() as near,

@@ -92,20 +92,20 @@ def test_the_question_is_a_clients_and_tells_nothing_of_our_clock() -> None:
 
 
 def test_the_sample_with_the_smallest_delay_counts() -> None:
-    """The server takes 100 ms for all answers but the third, and does not say so."""
+    """The server takes 500 ms for all answers but the third, and does not say so."""
     numbers = itertools.count()
 
     def answer(packet: bytes) -> list[bytes]:
         slow = next(numbers) != 2
         told = timestamp(time.time_ns())
         if slow:
-            threading.Event().wait(0.1)
+            threading.Event().wait(0.5)
         return [reply(packet, received=told, transmitted=told)]
 
-    outcome = ask(answer, probe=NtpProbe(0.2))  # longer than the server takes
+    outcome = ask(answer, probe=NtpProbe(0.6), deadline_s=9.0)  # longer than the server takes
     assert isinstance(outcome.value, wire.Ntp)
-    assert outcome.value.delay_ms < 100
-    assert abs(outcome.value.offset_ms) < 50
+    assert outcome.value.delay_ms < 400
+    assert abs(outcome.value.offset_ms) < 200  # half of the delay at most
 
 
 def test_of_several_servers_the_nearest_counts_and_is_named() -> None:

@@ -258,12 +258,13 @@ def test_the_broker_coming_back_is_found_and_everything_unreleased_sent_again(
 ) -> None:
     with rig(tmp_path, broker, held=5) as agent:
         agent.wait_seqs(5)
-        broker.kill9()
+        with Peer(broker, "_second", clean=False) as peer:  # its session hears who comes first
+            peer.subscribe("pantau/v1/sites/+/+")
+        broker.stop()
         until(lambda: not agent.publisher.state()[0], WAIT_S, "the loss to be seen")
         agent.append(3)
         broker.start()
-        with Peer(broker, "_second") as peer:
-            peer.subscribe("pantau/v1/sites/+/+")
+        with Peer(broker, "_second", clean=False) as peer:
             agent.peer = peer
             seqs = agent.wait_seqs(8)
 

@@ -56,6 +56,9 @@ def test_what_was_mended_at_the_broker_shows_on_a_new_connection(
         acl.write_text(f"{others}user {SITE}\ntopic readwrite #\n")
         os.kill(broker.pid, signal.SIGHUP)
         if asked:
+            until(
+                lambda: "Reloading config" in broker.log.read_text(), WAIT_S, "the broker to read"
+            )
             agent.publisher.hurry()
         until(lambda: agent.publisher.state()[0] and agent.messages("readings"), WAIT_S, "readings")
         assert agent.publisher.state()[1].startswith("connected")

@@ -90,7 +90,7 @@ def vendor_image(file: Path) -> None:
             partitioned(made, root, boot_mb=BOOT_MB, root_mb=ROOT_MB, boot_files=boot_files)
             made.rename(image)
             shutil.rmtree(unfinished)
-        sh("cp", "--sparse=always", str(image), str(file))
+        sh("cp", "--sparse=always", str(image), str(file), within_s=_UNPACK_S)
 
 
 def _made_by(root: Path) -> list[str]:

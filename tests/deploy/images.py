@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.lab.net import sh
 
+_COPY_S = 600.0
 BOOT_BEGIN = 4 * 2**20
 
 
@@ -35,20 +36,20 @@ def partitioned(
         for kind, first, sectors in rows
     )
     ext4 = file.with_suffix(".ext4")
-    sh("mkfs.ext4", "-q", "-d", str(root), str(ext4), f"{root_mb}M")
+    sh("mkfs.ext4", "-q", "-d", str(root), str(ext4), f"{root_mb}M", within_s=_COPY_S)
     with file.open("wb") as disk:
         disk.write(bytes(446) + table.ljust(64, b"\0") + b"\x55\xaa")
         disk.truncate(begin + root_mb * 2**20)
     sh("dd", f"if={ext4}", f"of={file}", "bs=4M", f"seek={begin}", "oflag=seek_bytes",
-       "conv=sparse,notrunc", "status=none")  # fmt: skip
+       "conv=sparse,notrunc", "status=none", within_s=_COPY_S)  # fmt: skip
     ext4.unlink()
     if boot_files:
         fat = f"{file}@@{BOOT_BEGIN}"
         sh("mformat", "-i", fat, "-T", str(boot_mb * 2048), "-v", "bootfs", "::")
-        sh("mcopy", "-i", fat, *map(str, boot_files), "::")
+        sh("mcopy", "-i", fat, *map(str, boot_files), "::", within_s=_COPY_S)
 
 
 def from_boot(image: Path, names: Sequence[str], folder: Path) -> None:
     """Copy files of an image's boot partition into `folder`, as firmware reads them."""
     sh("mcopy", "-n", "-o", "-i", f"{image}@@{BOOT_BEGIN}", *(f"::{name}" for name in names),
-       str(folder))  # fmt: skip
+       str(folder), within_s=_COPY_S)  # fmt: skip

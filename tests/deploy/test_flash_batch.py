@@ -45,7 +45,7 @@ def vendor(town: Town) -> Path:
 def mounted(town: Town, vendor: Path) -> Iterator[Path]:
     """The root of a card that is in the controller's reader."""
     image, folder = town.folder / "card.img", town.folder / "mounted"
-    sh("cp", "--sparse=always", str(vendor), str(image))
+    sh("cp", "--sparse=always", str(vendor), str(image), within_s=300)
     folder.mkdir()
     sh("mount", "-o", f"loop,offset={root_begin(_BOOT_MB)}", str(image), str(folder))
     yield folder

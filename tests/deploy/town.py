@@ -28,6 +28,7 @@ _BUILT_FROM = (
 _PROGRAMS = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap"}
 """What it needs of this machine, which `make test-slow` brings; and Debian's packages."""
 _CUT_OFF_S = 180.0
+_COMMAND_S = 300.0
 SITES = ("bitung-0001", "bitung-0002")
 EVERY_S = 1.0
 """How often to ask a machine what takes a start of Python to answer."""
@@ -234,7 +235,7 @@ class Town:
             *("ControlMaster=auto", "ControlPersist=60", f"ControlPath={sockets}/on-{name}"),
         )
         ssh = ("ssh", "-i", str(self.folder / "id"), *(f"-o{one}" for one in options), host)
-        return self._controller.run(*ssh, *command)
+        return self._controller.run(*ssh, *command, within_s=_COMMAND_S)
 
     def open_ports(self, name: str) -> set[int]:
         """The TCP ports of a machine that take a connection from outside: all are tried."""

@@ -33,9 +33,9 @@ def _unique(kind: str) -> str:
     return f"{kind}{secrets.token_hex(3)}{next(_numbers)}"
 
 
-def sh(*command: str) -> str:
+def sh(*command: str, within_s: float = 30.0) -> str:
     """The output of a command that must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
     return done.stdout
 
@@ -80,9 +80,9 @@ class Namespace:
         """The names of its interfaces."""
         return [str(link["ifname"]) for link in json.loads(self.ip("-json", "link"))]
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, within_s: float = 30.0) -> str:
         """The output of a command that must succeed, run within it."""
-        return sh(*self.within(*command))
+        return sh(*self.within(*command), within_s=within_s)
 
     def popen(self, *command: str, **kwargs: object) -> subprocess.Popen[str]:
         """A process within it; whoever starts it ends it."""
@@ -102,11 +102,11 @@ class Namespace:
 
     def cut(self, destination: str) -> None:
         """Drops, from now on, all that goes to `destination` (address or network)."""
-        self.run("nft", "add table ip cut")
-        for hook in ("output", "forward"):
-            chain = f"add chain ip cut {hook} {{ type filter hook {hook} priority 0 ; }}"
-            self.run("nft", chain)
-            self.run("nft", f"add rule ip cut {hook} ip daddr {destination} drop")
+        chains = [
+            f"chain {hook} {{ type filter hook {hook} priority 0; ip daddr {destination} drop; }}"
+            for hook in ("output", "forward")
+        ]
+        self.run("nft", f"table ip cut {{ {'; '.join(chains)}; }}")
 
     def mend(self) -> None:
         """Drops nothing any more."""

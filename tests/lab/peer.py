@@ -146,7 +146,8 @@ class Peer:
         """End the connection as a cut line does: without a word, so that the will is due."""
         sock = self._client.socket()
         assert isinstance(sock, socket)
-        sock.shutdown(SHUT_RDWR)
+        # Beneath TLS, whose own shutdown would take the session from the thread that reads.
+        socket.shutdown(sock, SHUT_RDWR)
         self._client.loop_stop()
 
     def close(self) -> None:

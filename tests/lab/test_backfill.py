@@ -23,12 +23,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from agent.wire import epoch, iso
+from server.fleet.fleet import in_memory
 from tests.faults.mutate import Fault, apply, copy_sources
 from tests.lab.city import Agent, City
 from tests.lab.net import Namespace, cable
@@ -87,7 +89,7 @@ _HEALTH = {
     "clear_windows": 3,
     "flap_start_ratio": 0.15,
     "flap_stop_ratio": 0.1,
-    "flap_rest_s": 20,
+    "flap_rest_s": 60,
 }
 """The third change of status is one too many: who goes once and comes back has two."""
 _RULES = f"""\
@@ -208,6 +210,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Sto
         _access_points(city.agents[POINTS]) as point,
         Observer(city.broker, city.namespace) as observer,
         Pacemaker() as pacemaker,
+        in_memory() as spools,
         ThreadPoolExecutor() as pool,
     ):
         city.pantau("sites", "import", str(table))
@@ -217,6 +220,8 @@ def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Sto
         for site, agent in city.agents.items():
             agent.tables["targets"] = {"domestic": [city.broker.host]}
             agent.tables["reading"] = {"window_s": window_s(site)}
+            agent.spool = Path(spools) / site  # a slow disk leaves windows out
+            agent.tables["spool"] = {"path": str(agent.spool), "max_mb": 16}
         slow = city.agents[CLOCK]
         shift = folder / "shift"
         shift.write_text(f"-{CLOCK_SLOW_S}")
@@ -356,7 +361,7 @@ def _settled(city: City, observer: Observer, end_at: float) -> None:
     def over() -> bool:
         return all(one["status"] == "resolved" for one in city.rows("incidents"))
 
-    until(over, 60, "everything to be resolved")
+    until(over, 120, "everything to be resolved")
 
 
 # What an operator saw while it lasted
@@ -436,7 +441,8 @@ def test_a_member_by_itself_saw_its_line_go(story: Story, site: str) -> None:
     """Its own account says link; that the others went with it makes it the ISP's."""
     outage = story.outage(site)
     told = [one["cause"]["verdict"] for one in outage["revisions"]]
-    assert told[-2:] == ["link", "isp"], outage["revisions"]
+    # Each message of a backlog that comes late is looked at anew, and may say the same.
+    assert [verdict for verdict, _ in groupby(told)][-2:] == ["link", "isp"], outage["revisions"]
 
 
 @pytest.mark.parametrize("site", [*ALONE, *DARK])

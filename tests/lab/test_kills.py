@@ -7,7 +7,9 @@ moment. The order and the moments are drawn from a seed, which is printed.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
@@ -148,7 +150,7 @@ def test_a_seq_that_the_server_has_and_a_torn_spool_has_lost_is_never_used_again
         (agent,) = city.agents.values()
         agent.start()
         until(lambda: len(observer.site(agent.site, "acks")) >= 3, 30, "three acks")
-        agent.kill9()
+        _kill_at_rest(agent, observer)
         before = of_agent(agent)
         tear(agent)
         city.ingest.kill9()
@@ -169,6 +171,21 @@ def test_a_seq_that_the_server_has_and_a_torn_spool_has_lost_is_never_used_again
         assert all(stored[name] == taken[name] for name in stored)
         assert before.keys() & stored.keys() - after.keys(), "the torn reading was not stored"
         assert not list(city.rows("quarantine"))
+
+
+def _kill_at_rest(agent: Agent, observer: Observer) -> None:
+    """Kill it while the server has all that it holds."""
+
+    def rests() -> bool:
+        os.kill(agent.pid, signal.SIGSTOP)
+        stream, seq, _ = list(held(agent.spool))[-1]
+        if observer.through(agent.site, stream) >= seq:
+            return True
+        os.kill(agent.pid, signal.SIGCONT)
+        return False
+
+    until(rests, 30, "a moment in which all is stored")
+    agent.kill9()
 
 
 def _names(agent: Agent) -> set[tuple[str, int]]:

@@ -18,16 +18,16 @@ from tests.lab.broker import Broker
 from tests.lab.pki import Authority
 from tests.server.link import connected, hear, run, say
 
-_KEEPALIVE_S = 1
+_KEEPALIVE_S = 3
 _LONG_S = 4
 """Of a keepalive that a broker keeps also where it has little of the machine."""
-_PART_BYTES, _PART_S = 64 << 10, 0.4
+_PART_BYTES, _PART_S = 64 << 10, 0.5
 _MIB = 1 << 20
 
 
 @asynccontextmanager
 async def _slow_line(broker: Broker) -> AsyncIterator[Mqtt]:
-    """A way to the broker that brings 64 KiB in 0.4 s, and takes at any speed."""
+    """A way to the broker that brings 64 KiB in 0.5 s, and takes at any speed."""
     ends: list[asyncio.StreamWriter] = []
 
     async def carry(source: asyncio.StreamReader, to: asyncio.StreamWriter, pause_s: float) -> None:
@@ -61,7 +61,7 @@ def test_a_message_that_takes_longer_than_the_keepalive_allows_silence_is_taken_
 
     async def story() -> None:
         async with _slow_line(broker) as slow, connected(slow) as connection:
-            large = b"x" * _MIB  # 6 s
+            large = b"x" * _MIB  # 8 s
             await say(Mqtt(url=broker.url), large, b"behind")
             _, payloads = await hear(connection, 2)
             assert payloads == [large, b"behind"]
