@@ -27,6 +27,7 @@ from agent.probes.route import Route
 from tests.lab.broker import Broker
 from tests.lab.city import toml
 from tests.lab.pki import Authority
+from tests.wait import until
 
 SITE = "bitung-0123"
 DAY_S = 86_400.0
@@ -465,6 +466,12 @@ def test_an_alert_that_comes_only_after_the_login_belongs_to_tls(
     file = tmp_path / "agent.toml"
     file.write_text(toml({"site": SITE}, {"mqtt": mqtt}))
     monkeypatch.setattr(centre, "_REFUSAL_S", 1e-6)
-    rows = {row.name: row for row in centre.alone(load(file))}
-    assert (rows["broker_tls"].status, rows["broker_tls"].told) == ("fail", "tls_ours_untrusted")
-    assert {rows[name].status for name in ("broker", "topics", "echo")} == {"skipped"}
+
+    def told() -> dict[str, Row] | None:
+        """None where the alert was lost to the reset that follows it, as happens now and then."""
+        found = {row.name: row for row in centre.alone(load(file))}
+        return found if found["broker_tls"].status == "fail" else None
+
+    found = until(told, 30, "an alert")
+    assert found["broker_tls"].told == "tls_ours_untrusted"
+    assert {found[name].status for name in ("broker", "topics", "echo")} == {"skipped"}
