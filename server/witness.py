@@ -157,7 +157,8 @@ class Witness:
             site.id: answers[site.address] for site in self._sites if site.address in answers
         }
         # A round in which somebody is silent may take longer than from one to the next.
-        apart_s = max(self._settings.every_s, _TRIES * self._settings.timeout_s)
+        pace_s = len(self._sites) * _PACE_MS / 1000
+        apart_s = max(self._settings.every_s, _TRIES * (self._settings.timeout_s + pace_s))
         change = look(self._watch, results, now, apart_s)
         with self._store.transaction():
             if not self._begun:  # spans of an earlier process

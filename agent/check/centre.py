@@ -183,7 +183,12 @@ def _unconnected(config: Config, text: str) -> list[Row]:
 
 
 def _after_login(rows: list[Row], text: str, config: Config) -> list[Row]:
-    """With what a login did not work by; an alert that came late belongs to TLS all the same."""
+    """With what a login did not work by; an alert that came late belongs to TLS all the same.
+
+    Args:
+        rows: name, port and TLS, which worked so far.
+        text: of the last attempt; a service's may be older than what was mended since.
+    """
     for alert, told in _ALERTS.items():
         if re.search(rf"ALERT_{alert}\b", text):
             return [*rows[:-1], failed("broker_tls", told, detail=text)]

@@ -108,7 +108,10 @@ def _configure(root: Path, broker: Broker) -> None:
 
 
 def _first_readings(observer: Observer) -> list[dict[str, Any]]:
-    """By seq, once more than enough are there without a gap: one that is late is overtaken."""
+    """By seq, once more than enough are there without a gap.
+
+    One that is late is overtaken, and one whose ack is late may come twice.
+    """
     bodies = [seen.body for seen in observer.site(SITE, "readings")]
     found = {one["seq"]: one for body in bodies for one in body["readings"]}
     whole = len(found) > _WINDOWS and max(found) == len(found)

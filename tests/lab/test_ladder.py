@@ -182,7 +182,12 @@ def test_cutting_the_far_side_of_a_rung_makes_it_the_first_failure(
     cut(chain, rung)
     cut_by = time.time()
     ladder = {**ALL_OK, **dict.fromkeys(failing, "fail"), "first_failure": rung}
-    window = measuring.window(lambda line: line["ladder"] == ladder, f"{ladder}")
+    window = measuring.after(cut_by)
+    # A busy machine may be late for a name or a page: then one of the next windows is whole.
+    quick = wire.RUNGS[: wire.RUNGS.index("dns")]
+    assert [window["ladder"][name] for name in quick] == [ladder[name] for name in quick]
+    if window["ladder"] != ladder:
+        window = measuring.window(lambda line: line["ladder"] == ladder, f"{ladder}")
     began = {edge["rung"]: edge["from"] for edge in window.get("dead", ())}
     assert set(began) == silent
     assert all(edge["to"] is None for edge in window.get("dead", ()))

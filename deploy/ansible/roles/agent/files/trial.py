@@ -8,7 +8,8 @@ Rules
  1. Proved: the agent that runs is of VERSION, and its status tells of a finished window, of a
     broker that it is connected to, and of a centre that confirms what it sends. The agent says so
     itself, and only then. (A release from before that word says nothing of the centre.)
- 2. The time begins anew as the release first runs: a play over a slow line takes none of it.
+ 2. The release must run within the time; as it first does, the time begins anew, so that a play
+    over a slow line takes none of it.
     Whatever keeps it from that (a crash, silence, a play that was cut off before `current` moved
     or before the restart) ends in the old release, with the unit and configuration that it had.
  3. A power cut changes nothing of that: the unit begins anew at boot, and a way back that was
@@ -117,7 +118,7 @@ def _begin(version: str, within_s: float) -> int:
     if record is not None and record.away:
         record = replace(record, away=False)
     if record is not None and (record.new != version or record.why):
-        print(f"{record.new} is on trial; run this again in {within_s:.0f} s")
+        print(f"{record.new} is on trial; run this again in {2 * within_s:.0f} s")
         return 1
     if record is None:
         shutil.rmtree(_KEPT, ignore_errors=True)
