@@ -131,11 +131,15 @@ def _tls(mqtt: Mqtt, place: Place, sock: socket.socket) -> Row:
 def _tls_refused(err: OSError) -> Row:
     """What the broker has against us, by its alert (RFC 8446, 6.2)."""
     text = (err.reason if isinstance(err, ssl.SSLError) else err.strerror) or str(err)
-    if isinstance(err, ssl.SSLError):
-        for alert, told in _ALERTS.items():
-            if text.endswith(f"ALERT_{alert}"):
-                return failed("broker_tls", told, detail=text)
-    return failed("broker_tls", "tls_failed", detail=text)
+    return _objected(text) or failed("broker_tls", "tls_failed", detail=text)
+
+
+def _objected(text: str) -> Row | None:
+    """What an alert in `text` says of our certificate; None where there is none."""
+    for alert, told in _ALERTS.items():
+        if re.search(rf"ALERT_{alert}\b", text):
+            return failed("broker_tls", told, detail=text)
+    return None
 
 
 # Through the running service
@@ -189,9 +193,9 @@ def _after_login(rows: list[Row], text: str, config: Config) -> list[Row]:
         rows: name, port and TLS, which worked so far.
         text: of the last attempt; a service's may be older than what was mended since.
     """
-    for alert, told in _ALERTS.items():
-        if re.search(rf"ALERT_{alert}\b", text):
-            return [*rows[:-1], failed("broker_tls", told, detail=text)]
+    late = _objected(text)
+    if late is not None:
+        return [*rows[:-1], late]
     return [*rows, login_failed(text, config.mqtt.username or config.site)]
 
 

@@ -49,18 +49,22 @@ class Agent(Service):
         super().__init__(site, (), folder / "agent.log")
         self.site = site
         self.config = folder / "agent.toml"
-        self.spool = folder / "spool"
         self.command_prefix: list[str] = []
         self.program = [PANTAU_AGENT]
         self.tables: dict[str, dict[str, Any]] = {
             "mqtt": {**city.broker.settings(site), "keepalive_s": 2},
-            "spool": {"path": str(self.spool), "max_mb": 16},
             "reading": {"window_s": 1},
         }
+        self.spool_in(folder / "spool")
         self._city = city
         self._number = number
         self._cable = ""
         self.namespace: Namespace | None = None
+
+    def spool_in(self, folder: Path) -> None:
+        """Have it keep its readings there."""
+        self.spool = folder
+        self.tables["spool"] = {"path": str(folder), "max_mb": 16}
 
     def join(self, stack: contextlib.ExitStack, centre: Namespace) -> None:
         """Give the site a namespace, and a cable to the centre."""

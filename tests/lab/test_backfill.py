@@ -220,8 +220,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Sto
         for site, agent in city.agents.items():
             agent.tables["targets"] = {"domestic": [city.broker.host]}
             agent.tables["reading"] = {"window_s": window_s(site)}
-            agent.spool = Path(spools) / site  # a slow disk leaves windows out
-            agent.tables["spool"] = {"path": str(agent.spool), "max_mb": 16}
+            agent.spool_in(Path(spools) / site)  # a slow disk leaves windows out
         slow = city.agents[CLOCK]
         shift = folder / "shift"
         shift.write_text(f"-{CLOCK_SLOW_S}")

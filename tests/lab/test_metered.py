@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agent import wire
@@ -129,11 +130,10 @@ def test_a_small_budget_is_kept_by_slowing_and_the_reading_says_how(
 
 def _helper(agent: Agent) -> int | None:
     """The process id of the test that is under way."""
-    for task in Path(f"/proc/{agent.pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended
-            for child in (task / "children").read_text().split():
-                if b"agent.helpers.throughput" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    return int(child)
+    for child in psutil.Process(agent.pid).children():
+        with contextlib.suppress(psutil.Error):  # it ended just now
+            if "agent.helpers.throughput" in " ".join(child.cmdline()):
+                return child.pid
     return None
 
 
@@ -148,8 +148,7 @@ def test_while_a_test_hangs_and_is_killed_each_window_is_published_on_time(
         in_memory() as spool,  # a slow disk leaves windows out
     ):
         agent = city.agents[SITE]
-        agent.spool = Path(spool)
-        agent.tables["spool"] = {"path": spool, "max_mb": 16}
+        agent.spool_in(Path(spool))
         agent.tables["throughput"] = {
             "method": "iperf3",
             "server": f"127.0.0.1:{silent.getsockname()[1]}",

@@ -8,10 +8,10 @@ Rules
  1. Proved: the agent that runs is of VERSION, and its status tells of a finished window, of a
     broker that it is connected to, and of a centre that confirms what it sends. The agent says so
     itself, and only then. (A release from before that word says nothing of the centre.)
- 2. The release must run within the time; as it first does, the time begins anew, so that a play
-    over a slow line takes none of it.
-    Whatever keeps it from that (a crash, silence, a play that was cut off before `current` moved
-    or before the restart) ends in the old release, with the unit and configuration that it had.
+ 2. It must run within the time, which begins anew as it first does: a play over a slow line
+    takes none of it. Whatever keeps it from proving itself (a crash, silence, a play that was cut
+    off before `current` moved or before the restart) ends in the old release, with the unit and
+    configuration that it had.
  3. A power cut changes nothing of that: the unit begins anew at boot, and a way back that was
     begun is gone to its end.
  4. Where only the centre's word is missing, the centre is asked for an echo, by another way than
@@ -95,9 +95,14 @@ def main(arguments: list[str]) -> int:
     return 2
 
 
+def runs(version: str, agent: Agent) -> bool:
+    """Whether the program is of that release."""
+    return agent.program.startswith(f"{_OPT}/{version}/")
+
+
 def missing(version: str, agent: Agent) -> str:
     """What a release still owes, in words that follow its number; empty when it proved itself."""
-    if not agent.program.startswith(f"{_OPT}/{version}/"):
+    if not runs(version, agent):
         if agent.active == "active":
             return "was not started: the play was cut off"
         return f"does not stay up (result {agent.result})"
@@ -140,7 +145,7 @@ def _watch() -> int:
     limit_s, answered, started = record.within_s, False, False
     while not record.why:
         agent = _agent()
-        if not started and agent.program.startswith(f"{_OPT}/{record.new}/"):
+        if not started and runs(record.new, agent):
             started, begun_s = True, time.monotonic()
         why = missing(record.new, agent)
         if not why:
